@@ -1,0 +1,911 @@
+/*
+ * duralog.h - an embedded write-ahead log: atomic, durable batches in a documented format.
+ *
+ * Generated from src/ffi by tests/header.rs; do not edit. FORMAT.md describes the bytes on disk.
+ *
+ *     #include <duralog.h>
+ *     #include <stdio.h>
+ *
+ *     static int print(void *user_data, const wal_record_t *record)
+ *     {
+ *         (void)user_data;
+ *         printf("%.*s = %.*s\n", (int)record->key_len, (const char *)record->key,
+ *                (int)record->value_len, (const char *)record->value);
+ *         return 0;
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         wal_t *wal = NULL;
+ *         if (wal_open("mylog", NULL, &wal) == DURALOG_OK
+ *             && wal_append(wal, WAL_OP_PUT, (const uint8_t *)"city", 4,
+ *                           (const uint8_t *)"Bonn", 4, 0, NULL) == DURALOG_OK
+ *             && wal_replay(wal, 0, print, NULL) == DURALOG_OK
+ *             && wal_close(wal) == DURALOG_OK)
+ *             return 0;
+ *         duralog_error_t error = DURALOG_ERROR_INIT;
+ *         duralog_last_error(&error);
+ *         fprintf(stderr, "%s: %s\n", duralog_status_name(error.status), error.message);
+ *         return 1;
+ *     }
+ *
+ *
+ * CONVENTIONS, which hold for every function below
+ *
+ *  1. Names. wal_ is the log, duralog_ what all parts of the library share. The noun comes first,
+ *     then the verb.
+ *
+ *  2. Results. Functions that can fail return a duralog_status_t: DURALOG_OK (0), a positive
+ *     number for another regular outcome, a negative one for an error. Outputs come last, are
+ *     named out_... and are written only with DURALOG_OK. Comments list the statuses with a
+ *     meaning of their own. Any function can also return
+ *         DURALOG_E_INVALID_ARGUMENT  an argument is not as its comment asks; nothing was done;
+ *         DURALOG_E_NO_MEMORY         memory could not be had; nothing was done;
+ *         DURALOG_E_FORKED            the handle is the parent process's: open one of your own;
+ *         DURALOG_E_INTERNAL          a defect of the library, caught at this boundary.
+ *
+ *  3. Last error. After a failure duralog_last_error tells what, where (segment, offset, LSN,
+ *     file) and why. Each thread has its own.
+ *
+ *  4. Bytes in are a pointer and a length; NULL is allowed only with length 0. They are used
+ *     during the call and never kept. Lengths that no memory can have are refused. Arrays of
+ *     numbers and structs must be aligned as C aligns them.
+ *
+ *  5. Bytes out are borrowed: they stay valid until what the comment says, and are never freed
+ *     or changed by the caller. Pointers to them are never NULL, also with length 0.
+ *
+ *  6. Handles are the only things that a caller releases, in any order, each once, by the
+ *     ..._close of its type. NULL is nothing to close. A close releases always, also when it
+ *     reports an error. Closed handles must not be used.
+ *
+ *  7. Structs that begin with struct_size grow at the end in later versions. Initialise them with
+ *     their ..._INIT macro, those that are filled for you too: it sets struct_size to the size
+ *     that your program knows, and all else to zero, which means the default. Fields beyond it
+ *     are neither read nor written. Structs without struct_size never change. Fields named
+ *     reserved must be 0, and are 0.
+ *
+ *  8. Callbacks are called during the call that was given them and on its thread, never later.
+ *     user_data is their first argument. Non-zero stops. A callback must return: no longjmp, no
+ *     exception.
+ *
+ *  9. Threads. Each type says one of three things.
+ *         Shared:  used by any number of threads at once.
+ *         Movable: used by one thread at a time, whichever it is.
+ *         Callable at any time, said of functions: even during any other call.
+ *     No handle may be used in a child made by fork; the log itself does not mind.
+ *
+ * 10. Numbers. A sequence number (seq) counts records, COMMIT marks and checkpoints, dense from
+ *     1; 0 is before the first. An LSN is a place in the log, in bytes; 0 is none. A batch id is
+ *     the LSN where the batch begins, and never given to another.
+ *
+ * 11. Durability. A batch is replayed whole or not at all. Acknowledged (its append returned
+ *     DURALOG_OK) means durable with WAL_SYNC_EVERY, the default: it survives a power cut. After a
+ *     failed write or sync the handle is poisoned: what was being written is indeterminate, no
+ *     further append is accepted, reading goes on. Close it and open the log again, and ask
+ *     wal_batch_status. DURALOG_E_FULL does not poison.
+ */
+
+#ifndef DURALOG_H
+#define DURALOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* == Versions ================================================================================== */
+
+/**
+ * Version of the C face that this header describes. It grows with every addition; a program
+ * works with any library whose duralog_abi_version() is at least the number it was compiled with.
+ */
+#define DURALOG_ABI_VERSION 1
+
+/**
+ * Version of the library, such as "0.1.0".
+ *
+ * Callable at any time, from any thread.
+ *
+ * Returns a static text, never NULL.
+ */
+const char *duralog_library_version(void);
+
+/**
+ * Version of the C face of the library that is loaded, to be compared with DURALOG_ABI_VERSION.
+ *
+ * Callable at any time, from any thread.
+ */
+uint32_t duralog_abi_version(void);
+
+/**
+ * Version of the files that the library writes: major << 16 | minor (FORMAT.md section 15). It
+ * reads every file of the same or a smaller major.
+ *
+ * Callable at any time, from any thread.
+ */
+uint32_t duralog_format_version(void);
+
+/* == Status ==================================================================================== */
+
+/** The values of duralog_status_t. */
+typedef enum duralog_status_code_t {
+    /** Done. */
+    DURALOG_OK = 0,
+    /** A cursor is at the end; later calls may find more. */
+    DURALOG_END = 1,
+    /** The callback asked to stop. */
+    DURALOG_STOPPED = 2,
+    /** An argument is not allowed; nothing was done. */
+    DURALOG_E_INVALID_ARGUMENT = -1,
+    /** There is no log, or no such thing in it. */
+    DURALOG_E_NOT_FOUND = -2,
+    /** There is something already where it must not be. */
+    DURALOG_E_EXISTS = -3,
+    /** Another handle or process has the log open for writing; the message names it. */
+    DURALOG_E_BUSY = -4,
+    /** The operating system reported an error on a file: see os_error of duralog_error_t. */
+    DURALOG_E_IO = -5,
+    /** There is no space left. Nothing was written, and the handle stays usable. */
+    DURALOG_E_FULL = -6,
+    /**
+     * Data that was acknowledged, or the structure of the log, is damaged: see segment, offset
+     * and lsn of duralog_error_t.
+     */
+    DURALOG_E_CORRUPT = -7,
+    /** The files are not a Duralog log. */
+    DURALOG_E_NOT_A_LOG = -8,
+    /** The files were written by a newer version, with features unknown here. */
+    DURALOG_E_NEWER = -9,
+    /** A record or a piece of data is over its limit; nothing was written. */
+    DURALOG_E_TOO_LARGE = -10,
+    /** A batch without records; nothing was written. */
+    DURALOG_E_EMPTY_BATCH = -11,
+    /** The handle was opened for reading only. */
+    DURALOG_E_READ_ONLY = -12,
+    /**
+     * An earlier write or sync failed; the handle writes nothing more until the log is reopened.
+     */
+    DURALOG_E_POISONED = -13,
+    /**
+     * The write or sync of this very call failed: the batch may be there or not, and only
+     * reopening tells (wal_batch_status).
+     */
+    DURALOG_E_INDETERMINATE = -14,
+    /** The records asked for were truncated. */
+    DURALOG_E_TRUNCATED = -15,
+    /** The handle was inherited through fork and is of no use in the child. */
+    DURALOG_E_FORKED = -16,
+    /** The log was closed. */
+    DURALOG_E_CLOSED = -17,
+    /** Memory could not be had; nothing was written. */
+    DURALOG_E_NO_MEMORY = -18,
+    /** The time given was over first. */
+    DURALOG_E_TIMEOUT = -19,
+    /** This system or file system can't do it. */
+    DURALOG_E_UNSUPPORTED = -20,
+    /** A defect of the library. It was caught, and the log writes nothing more until reopened. */
+    DURALOG_E_INTERNAL = -21,
+    /** The log has an unclean end, and WAL_RECOVERY_STRICT refuses it. */
+    DURALOG_E_UNCLEAN = -22,
+    /** The buffer given is too small; the length needed was reported. */
+    DURALOG_E_BUFFER_TOO_SMALL = -23,
+} duralog_status_code_t;
+
+/**
+ * What most functions return: a number of duralog_status_code_t. 0 is success, a positive number
+ * is another regular outcome, a negative one an error. A number is never used again for something
+ * else, and new ones may come: treat an unknown negative number as an error.
+ */
+typedef int32_t duralog_status_t;
+
+/**
+ * Name of a status, such as "DURALOG_E_BUSY"; "DURALOG_E_UNKNOWN" for a number that is none.
+ *
+ * Callable at any time, from any thread.
+ *
+ * Returns a static text, never NULL.
+ */
+const char *duralog_status_name(duralog_status_t status);
+
+/* == The last error ============================================================================ */
+
+/** What went wrong, where, and what was expected and found. Start from DURALOG_ERROR_INIT. */
+typedef struct duralog_error_t {
+    /** Size of this struct; set by DURALOG_ERROR_INIT. */
+    uint32_t struct_size;
+    /** Status that the call returned; DURALOG_OK if no call of this thread has failed yet. */
+    duralog_status_t status;
+    /** The operating system's error number (errno) if that was the cause, else 0. */
+    int32_t os_error;
+    /** 0. */
+    uint32_t reserved;
+    /** Number of the segment concerned; 0 if none. */
+    uint64_t segment;
+    /** Offset in that segment's file, in bytes. */
+    uint64_t offset;
+    /**
+     * LSN of the place, or of the batch concerned: after DURALOG_E_INDETERMINATE it is the batch
+     * id to ask wal_batch_status for. 0 if none.
+     */
+    uint64_t lsn;
+    /** One sentence in UTF-8, for people: do not parse it. Never NULL. */
+    const char *message;
+    /** File or directory concerned, empty if none. Never NULL. */
+    const char *path;
+} duralog_error_t;
+
+/** Initialises a duralog_error_t. */
+#define DURALOG_ERROR_INIT { sizeof(duralog_error_t), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * The last error of this thread: that of the last call into this library, on this thread, that
+ * failed. Calls that succeed leave it as it is, so ask right after a failure.
+ *
+ * Callable at any time, from any thread; each sees its own errors.
+ *
+ * out_error: filled; may be NULL if only the status is wanted.
+ *
+ * Returns the status of that call, DURALOG_OK if none has failed on this thread;
+ * DURALOG_E_INVALID_ARGUMENT, with nothing filled, if struct_size of out_error is wrong. Does not
+ * change the last error itself.
+ *
+ * Borrowed until the next call that fails on this thread: message and path.
+ */
+duralog_status_t duralog_last_error(duralog_error_t *out_error);
+
+/* == Options =================================================================================== */
+
+/**
+ * In open_flags: nothing is written and no lock is taken; any number of readers, in any process,
+ * work beside one writer. The log must exist.
+ */
+#define WAL_OPEN_READ_ONLY 1
+
+/** In open_flags: a log that is not there is DURALOG_E_NOT_FOUND. Without this flag it is made. */
+#define WAL_OPEN_MUST_EXIST 2
+
+/** In open_flags: a log that is there is DURALOG_E_EXISTS. */
+#define WAL_OPEN_MUST_CREATE 4
+
+/**
+ * In sync_mode: an append returns when its batch is durable, that is, when it survives a power
+ * cut. The default.
+ */
+#define WAL_SYNC_EVERY 0
+
+/**
+ * In sync_mode: an append returns when its batch is written. The log syncs by itself after
+ * sync_interval_batches batches or sync_interval_ms milliseconds, whichever comes first. A power
+ * cut may take what was written since; the death of the program alone takes nothing.
+ */
+#define WAL_SYNC_INTERVAL 1
+
+/**
+ * In sync_mode: an append returns when its batch is written. Only wal_sync, wal_checkpoint,
+ * rotation and wal_close make it durable.
+ */
+#define WAL_SYNC_MANUAL 2
+
+/**
+ * In recovery_policy: a tail torn by a crash is cut and reported; damage to acknowledged data is
+ * refused for writing, and reading goes on up to it. The default.
+ */
+#define WAL_RECOVERY_DEFAULT 0
+
+/** In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. */
+#define WAL_RECOVERY_STRICT 1
+
+/** Choices for wal_open. Start from WAL_OPTIONS_INIT; zero means the default in every field. */
+typedef struct wal_options_t {
+    /** Size of this struct; set by WAL_OPTIONS_INIT. */
+    uint32_t struct_size;
+    /** WAL_OPEN_* flags, combined by OR; 0: opened for writing, made if there is none. */
+    uint32_t open_flags;
+    /** One of WAL_SYNC_*. */
+    uint32_t sync_mode;
+    /** One of WAL_RECOVERY_*. */
+    uint32_t recovery_policy;
+    /**
+     * Size in bytes at which a segment (a file of the log) is full and the next batch starts a
+     * new one: 65,536 to 4,294,967,296; 0: 67,108,864. A batch never crosses segments, so one may
+     * be larger by a batch.
+     */
+    uint64_t segment_bytes_max;
+    /** With WAL_SYNC_INTERVAL: sync after this many batches; 0: 1000. */
+    uint32_t sync_interval_batches;
+    /**
+     * With WAL_SYNC_INTERVAL: sync this many milliseconds after the first unsynced batch; 0: 100.
+     */
+    uint32_t sync_interval_ms;
+    /**
+     * A number of the application's own, kept in every segment. An existing log must have the
+     * same, unless this is 0.
+     */
+    uint32_t application_id;
+    /** 0. */
+    uint32_t reserved;
+} wal_options_t;
+
+/** Initialises a wal_options_t. */
+#define WAL_OPTIONS_INIT { sizeof(wal_options_t), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* == Opening and closing a log ================================================================= */
+
+/**
+ * An open log.
+ *
+ * Shared: any number of threads may use one handle at once; appends of several threads share
+ * their syncs. Only wal_close must come when no other call with the handle runs or follows.
+ */
+typedef struct wal_t wal_t;
+
+/**
+ * Opens the log in the directory path; recovers it first if its last writer did not close it
+ * (wal_recovery_report tells what was found). One handle at a time, of all processes, has a log
+ * open for writing.
+ *
+ * path: directory of the log, in the bytes of the file system, with a NUL at its end.
+ * options: may be NULL for the defaults.
+ * out_wal: the handle, to be closed by wal_close.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_BUSY: another handle has it open for writing, the message says who;
+ * DURALOG_E_NOT_FOUND, DURALOG_E_EXISTS: as open_flags asked;
+ * DURALOG_E_NOT_A_LOG: the directory holds something else;
+ * DURALOG_E_NEWER: written by a newer version;
+ * DURALOG_E_CORRUPT: damaged, refused for writing; open it with WAL_OPEN_READ_ONLY to read up to
+ * the damage;
+ * DURALOG_E_UNCLEAN: as WAL_RECOVERY_STRICT asked;
+ * DURALOG_E_INVALID_ARGUMENT: also if application_id is not the log's;
+ * DURALOG_E_FULL, DURALOG_E_IO.
+ */
+duralog_status_t wal_open(const char *path, const wal_options_t *options, wal_t **out_wal);
+
+/**
+ * Makes everything written durable, marks the log as cleanly closed, and releases the handle,
+ * always: also if it reports an error. Cursors of the log are released on their own, before or
+ * after. Not while another thread is in a call with the handle.
+ *
+ * wal: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_POISONED: an earlier write or sync had failed, so there was nothing to be made sure
+ * of;
+ * DURALOG_E_IO, DURALOG_E_FULL, DURALOG_E_INDETERMINATE: what was not durable before may be lost.
+ */
+duralog_status_t wal_close(wal_t *wal);
+
+/* == Appending ================================================================================= */
+
+/**
+ * In op of a record: the value is put under the key. What that means is the application's affair:
+ * the log keeps both as they are.
+ */
+#define WAL_OP_PUT 1
+
+/** In op of a record: the key is deleted. */
+#define WAL_OP_DELETE 2
+
+/**
+ * In op of a record: from here to 255 the numbers are the application's own. All others are
+ * reserved.
+ */
+#define WAL_OP_APPLICATION_MIN 128
+
+/** In flags of the append functions: return when the batch is durable, whatever sync_mode says. */
+#define WAL_APPEND_DURABLE 1
+
+/** One record of a batch. */
+typedef struct wal_op_t {
+    /** NULL only if key_len is 0. */
+    const uint8_t *key;
+    /** NULL only if value_len is 0. */
+    const uint8_t *value;
+    /** Length of the key in bytes. Key and value together: at most 67,108,852. */
+    size_t key_len;
+    /** Length of the value in bytes. */
+    size_t value_len;
+    /** WAL_OP_PUT, WAL_OP_DELETE, or 128 to 255. */
+    uint8_t op;
+    /** 0. */
+    uint8_t reserved[7];
+} wal_op_t;
+
+/**
+ * Appends one record, atomically. It takes one sequence number.
+ *
+ * op: WAL_OP_PUT, WAL_OP_DELETE, or 128 to 255.
+ * key, value: bytes, NULL only with length 0; together at most 67,108,852.
+ * flags: 0 or WAL_APPEND_DURABLE.
+ * out_seq: sequence number of the record; may be NULL.
+ *
+ * Returns DURALOG_OK: acknowledged, and durable unless sync_mode says otherwise;
+ * DURALOG_E_TOO_LARGE, DURALOG_E_FULL: nothing was written, the handle stays usable;
+ * DURALOG_E_INDETERMINATE: the write or sync failed, the record may be there after reopening or
+ * not; the last error holds its batch id in lsn;
+ * DURALOG_E_POISONED: an earlier write or sync had failed, nothing was written;
+ * DURALOG_E_READ_ONLY.
+ */
+duralog_status_t wal_append(wal_t *wal,
+                            uint8_t op,
+                            const uint8_t *key,
+                            size_t key_len,
+                            const uint8_t *value,
+                            size_t value_len,
+                            uint32_t flags,
+                            uint64_t *out_seq);
+
+/**
+ * Appends a batch: all its records or none, whatever happens. Its records take one sequence
+ * number each, and its COMMIT takes the next one.
+ *
+ * ops: array of count records.
+ * count: 1 or more.
+ * flags: 0 or WAL_APPEND_DURABLE.
+ * out_seq: sequence number of the COMMIT, one more than that of the last record; may be NULL.
+ *
+ * Returns as wal_append does, for the batch as a whole;
+ * DURALOG_E_EMPTY_BATCH: count is 0.
+ */
+duralog_status_t wal_append_batch(wal_t *wal,
+                                  const wal_op_t *ops,
+                                  size_t count,
+                                  uint32_t flags,
+                                  uint64_t *out_seq);
+
+/**
+ * Appends a batch given in columns, for callers to whom an array of structs is expensive. The
+ * same batch as wal_append_batch makes of the same records.
+ *
+ * count: number of records, 1 or more.
+ * ops: op of each record; NULL: WAL_OP_PUT for all.
+ * key_lens: length of each key; NULL: all keys are empty.
+ * value_lens: length of each value.
+ * bytes, bytes_len: key 0, value 0, key 1, value 1 and so on, without anything between;
+ * bytes_len is the sum of all lengths.
+ * flags, out_seq: as in wal_append_batch.
+ *
+ * Returns as wal_append_batch does;
+ * DURALOG_E_INVALID_ARGUMENT: also if bytes_len is not the sum of all lengths.
+ */
+duralog_status_t wal_append_batch_packed(wal_t *wal,
+                                         size_t count,
+                                         const uint8_t *ops,
+                                         const uint32_t *key_lens,
+                                         const uint32_t *value_lens,
+                                         const uint8_t *bytes,
+                                         size_t bytes_len,
+                                         uint32_t flags,
+                                         uint64_t *out_seq);
+
+/* == Sync, checkpoint, truncation ============================================================== */
+
+/** From wal_batch_status: no batch with this id was committed. */
+#define WAL_BATCH_ABSENT 0
+
+/** From wal_batch_status: the batch was committed, and replay shows it whole. */
+#define WAL_BATCH_COMMITTED 1
+
+/** From wal_batch_status: the place was truncated; nothing can be said about it. */
+#define WAL_BATCH_TRUNCATED 2
+
+/**
+ * Makes everything that was appended through this handle, by any thread, durable.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INDETERMINATE: the sync failed; what was not durable before may be lost, and the
+ * handle is poisoned;
+ * DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
+ */
+duralog_status_t wal_sync(wal_t *wal);
+
+/**
+ * Commits a checkpoint, a mark that says: nothing before it is needed any more to rebuild the
+ * application's state. Always durable on return. It takes one sequence number, and replay does not
+ * show it. Records are forgotten only by wal_truncate.
+ *
+ * data, len: bytes of the application's own, such as where it saved its state; at most
+ * 67,108,864. NULL only with length 0.
+ * out_seq: sequence number of the checkpoint; may be NULL.
+ *
+ * Returns as wal_append does.
+ */
+duralog_status_t wal_checkpoint(wal_t *wal, const uint8_t *data, size_t len, uint64_t *out_seq);
+
+/**
+ * Data and number of the newest checkpoint.
+ *
+ * buffer, capacity: place for the data; NULL only with capacity 0.
+ * out_len: length of the data. The one output of this library that is written on failure too: on
+ * DURALOG_E_BUFFER_TOO_SMALL it is the capacity needed.
+ * out_seq: sequence number of the checkpoint; may be NULL.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: there is no checkpoint;
+ * DURALOG_E_BUFFER_TOO_SMALL: nothing but out_len was written.
+ */
+duralog_status_t wal_last_checkpoint(wal_t *wal,
+                                     uint8_t *buffer,
+                                     size_t capacity,
+                                     size_t *out_len,
+                                     uint64_t *out_seq);
+
+/**
+ * Forgets all records with a sequence number up to up_to_seq: they are never replayed again, also
+ * not after a crash. Segments that lie wholly below are deleted or used again. Durable on return.
+ *
+ * up_to_seq: at most the last sequence number committed; a number that was truncated before is
+ * nothing.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: up_to_seq is beyond the last sequence number;
+ * DURALOG_E_IO, DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
+ */
+duralog_status_t wal_truncate(wal_t *wal, uint64_t up_to_seq);
+
+/**
+ * What became of a batch: to be asked after reopening, for an append that returned
+ * DURALOG_E_INDETERMINATE.
+ *
+ * batch_id: lsn of duralog_error_t, or batch_id of a record.
+ * out_batch_status: one of WAL_BATCH_*.
+ *
+ * Returns DURALOG_OK; DURALOG_E_CORRUPT, DURALOG_E_IO: the place can't be read.
+ */
+duralog_status_t wal_batch_status(wal_t *wal, uint64_t batch_id, int32_t *out_batch_status);
+
+/* == Replay ==================================================================================== */
+
+/** In kind of a record: a record that an application appended. */
+#define WAL_KIND_RECORD 1
+
+/** In kind of a record, raw cursors only: the COMMIT of a batch. No key, no value. */
+#define WAL_KIND_COMMIT 2
+
+/** In kind of a record, raw cursors only: a checkpoint. The value is its data. */
+#define WAL_KIND_CHECKPOINT 3
+
+/**
+ * In kind of a record, raw cursors only: the batch before it was given up while it was being
+ * written. No key, no value.
+ */
+#define WAL_KIND_ABORT 4
+
+/**
+ * In kind of a record, raw cursors of read-only handles only: the last one, if the log has an
+ * unclean end. batch_id is the LSN of the place where what can be read ends. No key, no value.
+ */
+#define WAL_KIND_TORN 5
+
+/** One record as it is read. */
+typedef struct wal_record_t {
+    /** Its sequence number. */
+    uint64_t seq;
+    /** Number of its batch: the LSN where that begins, never used again for another. */
+    uint64_t batch_id;
+    /** When its batch was committed, by the wall clock, in nanoseconds since 1970-01-01 UTC. */
+    uint64_t time_ns;
+    /** Never NULL. */
+    const uint8_t *key;
+    /** Never NULL. */
+    const uint8_t *value;
+    /** Length of the key in bytes. */
+    size_t key_len;
+    /** Length of the value in bytes. */
+    size_t value_len;
+    /** One of WAL_KIND_*. */
+    uint8_t kind;
+    /** WAL_OP_PUT, WAL_OP_DELETE, or the application's; 0 if kind is not WAL_KIND_RECORD. */
+    uint8_t op;
+    /** 1: its batch is committed; 0, raw cursors only: it is not, and replay never shows it. */
+    uint8_t committed;
+    /** 0. */
+    uint8_t reserved[5];
+} wal_record_t;
+
+/**
+ * Called by wal_replay for each record, on the thread that called wal_replay. It may call any
+ * function of this library but wal_close of the same log. It must return: neither longjmp nor an
+ * exception may leave it.
+ *
+ * user_data: what was given to wal_replay.
+ * record: borrowed until the callback returns.
+ *
+ * Returns 0 to go on, anything else to stop.
+ */
+typedef int (*wal_replay_callback_t)(void *user_data, const wal_record_t *record);
+
+/**
+ * Calls callback for every committed record after after_seq, in order. A batch is verified whole
+ * before its first record is shown. Ends at what is acknowledged; records committed while it runs
+ * are shown too.
+ *
+ * after_seq: 0 for all; to resume, the greatest sequence number seen.
+ * callback: must not be NULL.
+ * user_data: handed to the callback as it is.
+ *
+ * Returns DURALOG_OK: all were shown;
+ * DURALOG_STOPPED: the callback asked to stop;
+ * DURALOG_E_CORRUPT: all batches before the damage were shown; the last error names the place;
+ * DURALOG_E_TRUNCATED: records not shown yet were truncated meanwhile;
+ * DURALOG_E_IO.
+ */
+duralog_status_t wal_replay(wal_t *wal,
+                            uint64_t after_seq,
+                            wal_replay_callback_t callback,
+                            void *user_data);
+
+/* == Cursors =================================================================================== */
+
+/**
+ * In flags of wal_cursor_open: everything that is there in the order of the files: also COMMIT,
+ * CHECKPOINT and ABORT marks, and records that are not committed.
+ */
+#define WAL_CURSOR_RAW 1
+
+/**
+ * A place in a log, from which it is read forward.
+ *
+ * Movable: one thread at a time, whichever it is. Several cursors of one log are independent of
+ * each other.
+ */
+typedef struct wal_cursor_t wal_cursor_t;
+
+/**
+ * Many records at once, in columns: item i of every column belongs to record i of the page. Start
+ * from WAL_PAGE_INIT.
+ *
+ * The key of record i is bytes[key_begin[i]] up to bytes[value_begin[i]], its value goes from
+ * there up to bytes[value_end[i]], each without its end.
+ */
+typedef struct wal_page_t {
+    /** Size of this struct; set by WAL_PAGE_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Records in the page: 1 or more. */
+    size_t count;
+    /** Sequence number of each. */
+    const uint64_t *seq;
+    /** Batch of each, as in wal_record_t. */
+    const uint64_t *batch_id;
+    /** Time of each, as in wal_record_t. */
+    const uint64_t *time_ns;
+    /** WAL_KIND_* of each. */
+    const uint8_t *kind;
+    /** Op of each, as in wal_record_t. */
+    const uint8_t *op;
+    /** 1 or 0 for each, as in wal_record_t. */
+    const uint8_t *committed;
+    /** Where the key of each begins in bytes. */
+    const uint32_t *key_begin;
+    /** Where the key of each ends and its value begins. */
+    const uint32_t *value_begin;
+    /** Where the value of each ends. */
+    const uint32_t *value_end;
+    /** Keys and values. */
+    const uint8_t *bytes;
+    /** Length of bytes. */
+    size_t bytes_len;
+} wal_page_t;
+
+/** Initialises a wal_page_t. */
+#define WAL_PAGE_INIT { sizeof(wal_page_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Opens a cursor on the records after after_seq.
+ *
+ * after_seq: 0 for all; to resume, the greatest sequence number seen.
+ * flags: 0, or WAL_CURSOR_RAW.
+ * out_cursor: the cursor, to be closed by wal_cursor_close.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO: the place can't be read.
+ */
+duralog_status_t wal_cursor_open(wal_t *wal,
+                                 uint64_t after_seq,
+                                 uint32_t flags,
+                                 wal_cursor_t **out_cursor);
+
+/**
+ * Takes the next record.
+ *
+ * out_record: the record.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_END: there is none now; later calls may find more;
+ * DURALOG_E_CORRUPT: all batches before the damage were given; the last error names the place;
+ * DURALOG_E_TRUNCATED: the next record was truncated meanwhile;
+ * DURALOG_E_IO.
+ *
+ * Borrowed until the next call with this cursor: key and value.
+ */
+duralog_status_t wal_cursor_next(wal_cursor_t *cursor, wal_record_t *out_record);
+
+/**
+ * Takes the next records, many at once. Mixes freely with wal_cursor_next.
+ *
+ * count_max: records wanted at most, 1 or more. The page may hold fewer though more are there.
+ * out_page: the page.
+ *
+ * Returns as wal_cursor_next does.
+ *
+ * Borrowed until the next call with this cursor: all columns and bytes.
+ */
+duralog_status_t wal_cursor_next_page(wal_cursor_t *cursor,
+                                      size_t count_max,
+                                      wal_page_t *out_page);
+
+/**
+ * Releases a cursor, before or after its log is closed.
+ *
+ * cursor: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t wal_cursor_close(wal_cursor_t *cursor);
+
+/* == Statistics ================================================================================ */
+
+/**
+ * Counters and marks of an open log. Start from WAL_STAT_INIT. Counters begin at 0 when the log is
+ * opened.
+ */
+typedef struct wal_stat_t {
+    /** Size of this struct; set by WAL_STAT_INIT. */
+    uint32_t struct_size;
+    /** The application's number. */
+    uint32_t application_id;
+    /** Identity of the log: random, the same as long as the log exists. */
+    uint8_t log_id[16];
+    /** Smallest segment. */
+    uint64_t first_segment;
+    /** Greatest segment: the one being written. */
+    uint64_t last_segment;
+    /** Segments there are. */
+    uint64_t segment_count;
+    /** Bytes of all segment files. */
+    uint64_t file_bytes;
+    /** Records up to this number are never replayed. */
+    uint64_t truncated_seq;
+    /** Greatest sequence number committed; 0 if none. */
+    uint64_t last_seq;
+    /** Every byte of the log below this LSN was written. */
+    uint64_t written_lsn;
+    /** Every byte of the log below this LSN survives a power cut. */
+    uint64_t durable_lsn;
+    /** Sequence number of the newest checkpoint; 0 if none. */
+    uint64_t checkpoint_seq;
+    /** Batches committed through this handle, single appends included. */
+    uint64_t batch_count;
+    /** Records committed through this handle. */
+    uint64_t record_count;
+    /** Groups written: batches that share one write and one sync. */
+    uint64_t group_count;
+    /** Syncs made for groups. */
+    uint64_t sync_count;
+    /** Bytes written for batches. */
+    uint64_t written_bytes;
+    /** Segments begun because the one before was full. */
+    uint64_t rotation_count;
+} wal_stat_t;
+
+/** Initialises a wal_stat_t. */
+#define WAL_STAT_INIT { sizeof(wal_stat_t), 0, {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Counters and marks of the log, as they are now.
+ *
+ * out_stat: filled.
+ *
+ * Returns DURALOG_OK; DURALOG_E_IO.
+ */
+duralog_status_t wal_stat(wal_t *wal, wal_stat_t *out_stat);
+
+/* == What opening found ======================================================================== */
+
+/** In verdict: the log ends where its last writer left it. */
+#define WAL_VERDICT_CLEAN_END 0
+
+/** In verdict: a crash cut it. What was being written then is gone, nothing acknowledged is. */
+#define WAL_VERDICT_TORN 1
+
+/** In verdict: acknowledged data, or the structure, is damaged. */
+#define WAL_VERDICT_CORRUPT 2
+
+/** In verdict: a file could not be read; nothing can be said about the end. */
+#define WAL_VERDICT_IO_ERROR 3
+
+/** In control_state: both slots of the control file are valid. */
+#define WAL_CONTROL_GOOD 0
+
+/** In control_state: one slot is valid. */
+#define WAL_CONTROL_ONE_SLOT 1
+
+/** In control_state: the control file is missing or was lost. */
+#define WAL_CONTROL_LOST 2
+
+/** In evidence_source: the header of the last segment. */
+#define WAL_EVIDENCE_SEGMENT_HEADER 0
+
+/** In evidence_source: a frame that was accepted. */
+#define WAL_EVIDENCE_FRAME 1
+
+/** In evidence_source: a live frame behind the place where the walk stopped. */
+#define WAL_EVIDENCE_FRAME_BEYOND 2
+
+/** In evidence_source: the control file. */
+#define WAL_EVIDENCE_CONTROL 3
+
+/** In evidence_source: the page that processes share while the log is open. */
+#define WAL_EVIDENCE_TAIL_PAGE 4
+
+/**
+ * What opening the log found and did (FORMAT.md sections 12 to 14). Start from
+ * WAL_RECOVERY_REPORT_INIT.
+ */
+typedef struct wal_recovery_report_t {
+    /** Size of this struct; set by WAL_RECOVERY_REPORT_INIT. */
+    uint32_t struct_size;
+    /** How the end of the log was judged: one of WAL_VERDICT_*. */
+    int32_t verdict;
+    /** What was found of the control file: one of WAL_CONTROL_*. */
+    int32_t control_state;
+    /** Where the greatest promise stood: one of WAL_EVIDENCE_*. */
+    int32_t evidence_source;
+    /** Segment in which reading stopped. */
+    uint64_t segment;
+    /** Offset of that place in the segment's file. */
+    uint64_t offset;
+    /** LSN of that place. */
+    uint64_t lsn;
+    /** LSN at which the log ends: what lies below is kept. */
+    uint64_t end_lsn;
+    /** Sequence number that the next record takes. */
+    uint64_t next_seq;
+    /** The greatest LSN below which everything was promised to be durable. */
+    uint64_t evidence_lsn;
+    /** Bytes behind the end that were left out. */
+    uint64_t dropped_bytes;
+    /** Records of an uncommitted batch that were left out. */
+    uint64_t dropped_records;
+    /** Committed bytes without evidence that were copied into a new segment. */
+    uint64_t rescued_bytes;
+    /** Smallest segment of the log. */
+    uint64_t first_segment;
+    /** Greatest segment of the log, as found. */
+    uint64_t last_segment;
+    /** Records up to this number are never replayed. */
+    uint64_t truncated_seq;
+    /** How long it took, in nanoseconds. */
+    uint64_t duration_ns;
+    /** 1: recovery wrote new files; 0: it did not. */
+    uint32_t repaired;
+    /** 0. */
+    uint32_t reserved;
+    /** Row of the decision table in FORMAT.md section 13, such as "Z", with a NUL. */
+    char row[8];
+    /** What was found, in words (UTF-8), with a NUL; empty if the end is clean. */
+    char reason[512];
+} wal_recovery_report_t;
+
+/** Initialises a wal_recovery_report_t. */
+#define WAL_RECOVERY_REPORT_INIT \
+    { sizeof(wal_recovery_report_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0} }
+
+/**
+ * What wal_open found and did; the same as long as the handle is open.
+ *
+ * out_report: filled.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t wal_recovery_report(wal_t *wal, wal_recovery_report_t *out_report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DURALOG_H */

@@ -1,0 +1,173 @@
+//! The only door to the operating system.
+//!
+//! [`Vfs`] has exactly the calls that a log uses. [`os::RealDisk`] is a thin wrapper over Linux;
+//! [`sim::SimDisk`] is a disk in memory that can crash. The engine runs unchanged on both, so what
+//! is proved on the second holds for the first as far as the two agree (the crash model is that of
+//! FORMAT.md section 17).
+//!
+//! Calls return plain [`io::Result`]: what an error means for the log is decided above.
+
+pub mod os;
+pub mod sim;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How to open a file. A path that names no regular file (a symbolic link, a directory) is refused
+/// with an error in every mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenMode {
+    /// It must exist; reading only.
+    Read,
+    /// It must exist; reading and writing.
+    ReadWrite,
+    /// It must not exist; reading and writing.
+    CreateNew,
+    /// Made if absent; reading and writing.
+    Create,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name, without the directory. Names that are not UTF-8 are left out by `list`.
+    pub name: String,
+    /// Whether it is a regular file (a symbolic link is not).
+    pub is_file: bool,
+}
+
+/// What came of an attempt to take the writer's lock.
+pub enum LockOutcome {
+    /// It is ours until the guard is dropped.
+    Acquired(Box<dyn LockGuard>),
+    /// Someone else has it; the text names the holder as far as it can be known.
+    Held(String),
+}
+
+/// The writer's lock. Dropping it releases the lock.
+pub trait LockGuard: Send + Sync {}
+
+/// An open file. All calls are position-based, so that threads may share it.
+pub trait File: Send + Sync + fmt::Debug {
+    /// Reads up to `buf.len()` bytes at `offset`; 0 at or beyond the end of the file.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes up to `data.len()` bytes at `offset`; may write less.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize>;
+    /// The size in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Sets the size in bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves space for `len` bytes at `offset` and grows the file to hold them, reading as
+    /// zero. `Unsupported` where the file system can't.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Makes all bytes written before, and the size, survive a power cut.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// A page of 512 words of 8 bytes that processes share (FORMAT.md section 10). Never synced.
+pub trait SharedPage: Send + Sync {
+    /// Reads one word (index 0..512) with acquire ordering.
+    fn load(&self, word: usize) -> u64;
+    /// Stores one word (index 0..512) with release ordering.
+    fn store(&self, word: usize, value: u64);
+}
+
+/// A file system, a clock and a source of randomness.
+pub trait Vfs: Send + Sync + fmt::Debug {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Makes one directory; its parent must exist.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Lists a directory, in no particular order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Renames a file, replacing what has the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Deletes a name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Makes all changes of names in `dir` survive a power cut.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the writer's lock on `path` (made if absent) without waiting, and writes `holder`
+    /// into it for others to read.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome>;
+    /// Who holds the writer's lock now, if anyone does.
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
+    /// Maps the first 4096 bytes of `path` (made and filled with zeros if absent or shorter),
+    /// shared and writable.
+    fn map_shared(&self, path: &Path) -> io::Result<Arc<dyn SharedPage>>;
+    /// Wall clock, nanoseconds since 1970-01-01 UTC.
+    fn now_ns(&self) -> u64;
+    /// Nanoseconds of a clock that never goes back; its zero is arbitrary.
+    fn monotonic_ns(&self) -> u64;
+    /// Fills `buf` with random bytes that others can't guess.
+    fn random(&self, buf: &mut [u8]) -> io::Result<()>;
+    /// Identity of this boot of the machine (FORMAT.md section 10).
+    fn boot_id(&self) -> io::Result<[u8; 16]>;
+    /// Counts `fork` calls that led to this process: a handle made under another count is
+    /// inherited and refuses to work.
+    fn fork_count(&self) -> u64 {
+        0
+    }
+    /// Whether background threads may work on logs of this file system (a simulation wants
+    /// everything to happen in calls).
+    fn background(&self) -> bool {
+        true
+    }
+}
+
+/// Writes all of `data` at `offset`: goes on after short writes and interruptions, and reports how
+/// many bytes were out before a failure, since a failure at the first byte leaves nothing behind.
+pub fn write_all_at(
+    file: &dyn File,
+    mut offset: u64,
+    mut data: &[u8],
+) -> std::result::Result<(), WriteFailure> {
+    let mut written = 0u64;
+    while !data.is_empty() {
+        match file.write_at(offset, data) {
+            Ok(0) => {
+                return Err(WriteFailure {
+                    written,
+                    error: io::ErrorKind::WriteZero.into(),
+                })
+            }
+            Ok(n) => {
+                let n = n.min(data.len());
+                data = &data[n..];
+                offset += n as u64;
+                written += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(WriteFailure { written, error }),
+        }
+    }
+    Ok(())
+}
+
+/// A write that did not complete.
+#[derive(Debug)]
+pub struct WriteFailure {
+    /// Bytes that the file accepted before.
+    pub written: u64,
+    /// What stopped it.
+    pub error: io::Error,
+}
+
+/// Reads at `offset` until `buf` is full or the file ends; returns how many bytes were read.
+pub fn read_full_at(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(offset + filled as u64, &mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

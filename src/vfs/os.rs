@@ -1,0 +1,384 @@
+//! The real disk: Linux calls, and everything in this library that only Linux has.
+//!
+//! What is specific: open-file-description locks (a lock that belongs to the open file, so that a
+//! second handle of the same process can't lose it), `fdatasync`, `fallocate`, `O_NOFOLLOW`, the
+//! boot id, a shared mapping for the tail page. Another system gets a file beside this one.
+//!
+//! `unsafe` is here because these calls have no safe form in the standard library.
+#![allow(unsafe_code)] // system calls and one shared mapping; each use argues its safety
+
+use super::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+use once_cell::sync::Lazy;
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Longest text about a lock's holder that is read back.
+const HOLDER_LEN_MAX: u64 = 256;
+/// Length of the tail page.
+const PAGE_LEN: usize = 4096;
+
+/// Files (device, inode) whose lock this process holds: tells "another process" from "another
+/// handle of this process" in the error that a second writer gets.
+static LOCKED_HERE: Lazy<Mutex<HashSet<(u64, u64)>>> = Lazy::new(Mutex::default);
+
+/// Number of forks between the first process that loaded the library and this one.
+static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Registers the fork handler once per process.
+static FORK_HANDLER: Lazy<()> = Lazy::new(|| {
+    extern "C" fn in_child() {
+        FORK_COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only adds to an atomic, which is allowed between fork and exec; it is a
+    // static function and so outlives every fork.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+});
+
+/// The file system of this machine.
+#[derive(Debug)]
+pub struct RealDisk {
+    start: Instant,
+}
+
+impl RealDisk {
+    /// The one there is.
+    #[must_use]
+    pub fn new() -> RealDisk {
+        Lazy::force(&FORK_HANDLER);
+        RealDisk {
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Default for RealDisk {
+    fn default() -> RealDisk {
+        RealDisk::new()
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
+        self.0.write_at(data, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let (offset, len) = (to_off_t(offset)?, to_off_t(len)?);
+        loop {
+            // SAFETY: the descriptor is open as long as `self.0` lives; the call takes no pointers.
+            if unsafe { libc::fallocate(self.0.as_raw_fd(), 0, offset, len) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => {
+                    return Err(io::ErrorKind::Unsupported.into())
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+fn to_off_t(value: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))
+}
+
+/// Opens without following a symbolic link at the end of the path, and refuses what is no regular
+/// file: a device or a directory in place of a segment must be an error, not a surprise.
+fn open_regular(path: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
+    // O_NONBLOCK keeps a FIFO in place of a file from blocking the open; regular files ignore it.
+    let file = options
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok(file)
+}
+
+fn open_mode(mode: OpenMode) -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::ReadWrite => {
+            options.write(true);
+        }
+        OpenMode::CreateNew => {
+            options.write(true).create_new(true);
+        }
+        OpenMode::Create => {
+            options.write(true).create(true).truncate(false);
+        }
+    }
+    options
+}
+
+impl Vfs for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = open_regular(path, &mut open_mode(mode))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let is_file = entry.file_type()?.is_file();
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry { name, is_file });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome> {
+        let mut file = open_regular(path, &mut open_mode(OpenMode::Create))?;
+        let metadata = file.metadata()?;
+        let id = (metadata.dev(), metadata.ino());
+        if !set_lock(&file)? {
+            return Ok(LockOutcome::Held(describe_holder(&mut file, id)));
+        }
+        locked_here().insert(id);
+        let guard = RealLock { file, id };
+        guard.write_holder(holder)?;
+        Ok(LockOutcome::Acquired(Box::new(guard)))
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        let mut file = match open_regular(path, &mut open_mode(OpenMode::Read)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        if !is_locked(&file)? {
+            return Ok(None);
+        }
+        let id = (metadata.dev(), metadata.ino());
+        Ok(Some(describe_holder(&mut file, id)))
+    }
+
+    fn map_shared(&self, path: &Path) -> io::Result<Arc<dyn SharedPage>> {
+        let file = open_regular(path, &mut open_mode(OpenMode::Create))?;
+        if file.metadata()?.len() < PAGE_LEN as u64 {
+            // Written, not only sized: a page without a block would turn a full disk into a
+            // signal at the first store.
+            super::write_all_at(&RealFile(file.try_clone()?), 0, &[0; PAGE_LEN])
+                .map_err(|failure| failure.error)?;
+        }
+        // SAFETY: a fresh shared mapping of one page of an open regular file; null lets the kernel
+        // choose the place, so no existing mapping is touched. The result is checked before use.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE_LEN,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Arc::new(MappedPage {
+            words: address.cast(),
+        }))
+    }
+
+    fn now_ns(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        fs::File::open("/dev/urandom")?.read_exact(buf)
+    }
+
+    fn boot_id(&self) -> io::Result<[u8; 16]> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let mut id = [0; 16];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).unwrap_or("0");
+            *byte = u8::from_str_radix(pair, 16).unwrap_or(0);
+        }
+        Ok(id)
+    }
+
+    fn fork_count(&self) -> u64 {
+        FORK_COUNT.load(Ordering::Relaxed)
+    }
+}
+
+fn locked_here() -> std::sync::MutexGuard<'static, HashSet<(u64, u64)>> {
+    LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A whole-file write lock as the kernel wants it described.
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // SAFETY: `flock` is a plain structure of integers, for which all zeros is a valid value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::c_short::try_from(kind).unwrap_or_default();
+    lock.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
+    lock
+}
+
+/// Takes the lock without waiting; false if someone else has it.
+fn set_lock(file: &fs::File) -> io::Result<bool> {
+    let lock = whole_file(libc::F_WRLCK);
+    // SAFETY: the descriptor is open, and `lock` lives through the call, which only reads it.
+    let outcome = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if outcome == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// Whether anyone has the lock.
+fn is_locked(file: &fs::File) -> io::Result<bool> {
+    // A read lock is asked about, because the file may be open for reading only; it conflicts
+    // with the writer's all the same.
+    let mut lock = whole_file(libc::F_RDLCK);
+    // SAFETY: the descriptor is open, and `lock` is exclusively ours while the call fills it in.
+    let outcome = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn describe_holder(file: &mut fs::File, id: (u64, u64)) -> String {
+    let mut text = String::new();
+    let _ = file.take(HOLDER_LEN_MAX).read_to_string(&mut text);
+    let text = text.lines().next().unwrap_or("").trim();
+    match (locked_here().contains(&id), text.is_empty()) {
+        (true, _) => format!("another handle of this process ({})", std::process::id()),
+        (false, true) => "another process".to_string(),
+        (false, false) => text.to_string(),
+    }
+}
+
+/// The lock lives as long as the file is open: the kernel drops it with the descriptor, also when
+/// the process is killed.
+struct RealLock {
+    file: fs::File,
+    id: (u64, u64),
+}
+
+impl RealLock {
+    fn write_holder(&self, holder: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).write_all(holder.as_bytes())?;
+        (&self.file).write_all(b"\n")
+    }
+}
+
+impl LockGuard for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        locked_here().remove(&self.id);
+    }
+}
+
+/// One shared page of 512 words.
+struct MappedPage {
+    words: *mut AtomicU64,
+}
+
+// SAFETY: the page is only ever accessed through atomics, which any thread may do.
+unsafe impl Send for MappedPage {}
+// SAFETY: as above.
+unsafe impl Sync for MappedPage {}
+
+impl MappedPage {
+    fn word(&self, index: usize) -> &AtomicU64 {
+        let index = index.min(PAGE_LEN / 8 - 1);
+        // SAFETY: the mapping is page-aligned, 4096 bytes long and lives until drop, and `index`
+        // is below 512; all access to it in this process is through atomics, and other processes
+        // can only change values, which atomics allow.
+        unsafe { &*self.words.add(index) }
+    }
+}
+
+impl SharedPage for MappedPage {
+    fn load(&self, word: usize) -> u64 {
+        u64::from_le(self.word(word).load(Ordering::Acquire))
+    }
+
+    fn store(&self, word: usize, value: u64) {
+        self.word(word).store(value.to_le(), Ordering::Release);
+    }
+}
+
+impl Drop for MappedPage {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `map_shared` mapped; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.words.cast(), PAGE_LEN) };
+    }
+}
+
+/// A line that names this process for whoever finds the log locked.
+#[must_use]
+pub fn describe_this_process() -> String {
+    let name = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    format!("process {} ({})", std::process::id(), name.trim())
+}

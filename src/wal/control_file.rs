@@ -1,0 +1,138 @@
+//! Reading and writing the control file (FORMAT.md section 9): two slots, written in turn, so that
+//! a crash during one write leaves the other.
+
+use super::layout::Layout;
+use super::report::ControlState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::control::{Control, SlotFault, SLOT_LEN};
+use crate::vfs::{read_full_at, write_all_at, File, OpenMode, Vfs};
+use std::io;
+use std::sync::Arc;
+
+/// What was found of the control file.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlFound {
+    /// The newest valid slot.
+    pub(crate) newest: Option<Control>,
+    /// How much of the file is in order.
+    pub(crate) state: ControlState,
+}
+
+/// Reads both slots. A missing or damaged file is an answer, not an error; a file that can't be
+/// read, or that is newer than this library, is one.
+pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFound> {
+    let path = layout.control();
+    let file = match vfs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(ControlFound {
+                newest: None,
+                state: ControlState::Lost,
+            })
+        }
+        Err(error) => return Err(Error::io("open", &path, error)),
+    };
+    let mut bytes = vec![0; 2 * SLOT_LEN];
+    let len = read_full_at(file.as_ref(), 0, &mut bytes)
+        .map_err(|error| Error::io("read", &path, error))?;
+    bytes.truncate(len);
+    let mut valid = Vec::new();
+    for slot in [0, SLOT_LEN] {
+        match Control::decode(bytes.get(slot..).unwrap_or_default()) {
+            Ok(control) => valid.push(control),
+            Err(SlotFault::Invalid) => {}
+            Err(SlotFault::Newer) => {
+                return Err(Error::new(
+                    ErrorKind::Newer,
+                    format!("{} was written by a newer version", path.display()),
+                ))
+            }
+        }
+    }
+    let state = match valid.len() {
+        2 => ControlState::Good,
+        1 => ControlState::OneSlot,
+        _ => ControlState::Lost,
+    };
+    let newest = valid.into_iter().max_by_key(|control| control.generation);
+    Ok(ControlFound { newest, state })
+}
+
+/// The control file of a log that is open for writing. Owned by the segment writer; nobody else
+/// writes it.
+#[derive(Debug)]
+pub(crate) struct ControlFile {
+    file: Arc<dyn File>,
+    layout: Layout,
+    /// What the newest slot says.
+    pub(crate) current: Control,
+}
+
+impl ControlFile {
+    /// Opens the file for writing, or makes it, so that afterwards both slots are valid and the
+    /// newest says `control` (its generation is set here).
+    pub(crate) fn install(
+        vfs: &dyn Vfs,
+        layout: &Layout,
+        found: &ControlFound,
+        control: Control,
+    ) -> Result<ControlFile> {
+        let path = layout.control();
+        let file = vfs
+            .open(&path, OpenMode::Create)
+            .map_err(|error| Error::io("open", &path, error))?;
+        let generation = found.newest.map_or(0, |newest| newest.generation);
+        let mut control_file = ControlFile {
+            file,
+            layout: layout.clone(),
+            current: Control {
+                generation,
+                ..control
+            },
+        };
+        control_file.write(control)?;
+        if found.state != ControlState::Good {
+            control_file.write(control)?;
+            // The name: without this a power cut could take the whole file, and with it the note
+            // of what was truncated.
+            vfs.sync_dir(layout.dir())
+                .map_err(|error| Error::io("sync directory", layout.dir(), error))?;
+        }
+        Ok(control_file)
+    }
+
+    /// Writes `control` with the next generation into the older slot and syncs it. On an error the
+    /// other slot still holds what was valid before.
+    pub(crate) fn write(&mut self, control: Control) -> Result<()> {
+        let path = self.layout.control();
+        let control = Control {
+            generation: self.current.generation + 1,
+            ..control
+        };
+        let mut slot = vec![0; SLOT_LEN];
+        let used = control.encode();
+        slot[..used.len()].copy_from_slice(&used);
+        // Generations alternate between the slots: odd ones in the first, even ones in the second.
+        let offset = if control.generation % 2 == 1 {
+            0
+        } else {
+            SLOT_LEN as u64
+        };
+        write_all_at(self.file.as_ref(), offset, &slot)
+            .map_err(|failure| Error::io("write", &path, failure.error))?;
+        // What this says must hold before anything is done that relies on it (segments deleted,
+        // a first frame in a new segment, an append after a clean close).
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("sync", &path, error))?;
+        self.current = control;
+        Ok(())
+    }
+
+    /// Writes `control` into both slots, one after the other, so that no older one can come back
+    /// if the newest is damaged later.
+    pub(crate) fn write_both(&mut self, control: Control) -> Result<()> {
+        self.write(control)?;
+        self.write(control)
+    }
+}

@@ -1,0 +1,403 @@
+//! The log: opening, appending, reading, checkpoint and truncation.
+//!
+//! [`Wal`] is the handle. It may be shared by threads; everything behind it is in two halves that
+//! meet only in the bytes and in [`view`]: [`append`] writes, [`replay`] reads. [`recovery`] decides,
+//! when a log is opened, what is there.
+
+mod append;
+mod control_file;
+mod housekeeper;
+mod layout;
+mod open;
+mod options;
+mod recovery;
+mod replay;
+mod report;
+mod segment_file;
+mod survey;
+mod view;
+
+pub use append::batch_encoder::{BatchSource, PackedBatch, Record};
+pub use append::group_committer::Receipt;
+pub use options::{
+    OpenHow, RecoveryPolicy, SyncMode, WalOptions, SEGMENT_BYTES_MAX_DEFAULT,
+    SEGMENT_BYTES_MAX_HIGHEST, SEGMENT_BYTES_MAX_LOWEST,
+};
+pub use replay::cursor::{Cursor, Entry, EntryKind, Page};
+pub use report::{ControlState, EvidenceSource, RecoveryReport, Stat, Verdict};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{frame_flag, frame_type, PAYLOAD_LEN_MAX};
+use crate::lsn::{Lsn, Seq};
+use crate::vfs::os::RealDisk;
+use crate::vfs::Vfs;
+use append::batch_encoder::{check_batch, fits_one_frame, Author, EncodedPayload};
+use append::group_committer::GroupCommitter;
+use append::segment_writer::SegmentWriter;
+use layout::Layout;
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+use view::LogView;
+
+/// What a call asks for beyond the mode in which the log was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// What the mode says.
+    AsOpened,
+    /// Durable before return, whatever the mode.
+    Durable,
+}
+
+/// The newest CHECKPOINT.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// Its sequence number.
+    pub seq: Seq,
+    /// Its place.
+    pub lsn: Lsn,
+    /// Wall clock, nanoseconds since 1970-01-01 UTC.
+    pub time_ns: u64,
+    /// The application's bytes.
+    pub data: Vec<u8>,
+}
+
+/// What became of a batch, settled after reopening.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum BatchStatus {
+    /// It is not in the log and never will be.
+    Absent = 0,
+    /// It is committed.
+    Committed = 1,
+    /// It lies in a part of the log that was truncated.
+    Truncated = 2,
+}
+
+thread_local! {
+    /// Where a thread encodes its batches, so that appending allocates nothing in steady state.
+    static SCRATCH: RefCell<EncodedPayload> = RefCell::default();
+}
+
+/// A scratch buffer larger than this is given back after use.
+const SCRATCH_LEN_MAX: usize = 1 << 20;
+
+/// An open log. Shared by threads; dropping it closes it, without telling of errors.
+#[derive(Debug)]
+pub struct Wal {
+    view: Arc<LogView>,
+    /// `None` for a handle that only reads.
+    committer: Option<Arc<GroupCommitter<SegmentWriter>>>,
+    report: RecoveryReport,
+    log_id: [u8; 16],
+    application_id: u32,
+    fork_count: u64,
+}
+
+impl Wal {
+    /// Opens the log in directory `path`.
+    ///
+    /// Errors: `NotFound`, `Exists` (see [`OpenHow`]), `Busy` (the message names the holder),
+    /// `Corrupt`, `Unclean` (strict policy), `NotALog`, `Newer`, `Full`, `Io`, `InvalidArgument`.
+    pub fn open(path: impl AsRef<Path>, options: &WalOptions) -> Result<Wal> {
+        Wal::open_on(Arc::new(RealDisk::new()), path, options)
+    }
+
+    /// Opens a log on another [`Vfs`], for example a simulated disk.
+    pub fn open_on(vfs: Arc<dyn Vfs>, path: impl AsRef<Path>, options: &WalOptions) -> Result<Wal> {
+        options.check()?;
+        let layout = Layout::new(path.as_ref());
+        if layout.dir().as_os_str().is_empty() {
+            return Err(Error::invalid("the path of the log is empty"));
+        }
+        open::open(vfs, layout, options)
+    }
+
+    /// Walks the whole log, every segment and every frame, and reports what it finds. Reads only;
+    /// takes no lock, so a log that is being written looks torn.
+    pub fn verify(path: impl AsRef<Path>) -> Result<RecoveryReport> {
+        Wal::verify_on(&RealDisk::new(), path)
+    }
+
+    /// Like [`verify`](Self::verify), on another [`Vfs`].
+    pub fn verify_on(vfs: &dyn Vfs, path: impl AsRef<Path>) -> Result<RecoveryReport> {
+        open::verify(vfs, &Layout::new(path.as_ref()))
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if self.view.vfs.fork_count() == self.fork_count {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forked,
+            "this handle was inherited through fork; open the log anew in the child",
+        ))
+    }
+
+    fn committer(&self) -> Result<&GroupCommitter<SegmentWriter>> {
+        self.check_process()?;
+        self.committer
+            .as_deref()
+            .ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the log was opened for reading only"))
+    }
+
+    // ---- appending ---------------------------------------------------------------------------
+
+    /// Commits one record as a batch of its own; it takes one sequence number.
+    ///
+    /// Errors: `InvalidArgument`, `TooLarge`, `Full`, `NoMemory` (nothing was written, the handle
+    /// stays usable); `Indeterminate` (reopening tells whether it is there; the place of the error
+    /// has the batch id); `Poisoned`, `Closed`, `ReadOnly`, `Forked`.
+    pub fn append(&self, record: Record<'_>, durability: Durability) -> Result<Receipt> {
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT | frame_flag::SOLO;
+        let one = std::iter::once(record);
+        self.append_records(|| one.clone(), flags, durability, Author::Application)
+    }
+
+    /// Commits records together: all or nothing, whatever their number and size. The batch takes
+    /// one sequence number per record and one for its COMMIT. Errors as for
+    /// [`append`](Self::append), and `EmptyBatch`.
+    pub fn append_batch(&self, records: &[Record<'_>], durability: Durability) -> Result<Receipt> {
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        self.append_records(
+            || records.iter().copied(),
+            flags,
+            durability,
+            Author::Application,
+        )
+    }
+
+    /// Like [`append_batch`](Self::append_batch), from one buffer.
+    pub fn append_packed(
+        &self,
+        batch: &PackedBatch<'_>,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        batch.check()?;
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        self.append_records(|| batch.records(), flags, durability, Author::Application)
+    }
+
+    /// Like [`append_batch`](Self::append_batch), from any source of records.
+    pub fn append_source(
+        &self,
+        source: &dyn BatchSource,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        self.append_records(
+            || (0..source.count()).map(|index| source.record(index)),
+            flags,
+            durability,
+            Author::Application,
+        )
+    }
+
+    fn append_records<'a, I>(
+        &self,
+        records: impl Fn() -> I,
+        flags: u8,
+        durability: Durability,
+        author: Author,
+    ) -> Result<Receipt>
+    where
+        I: Iterator<Item = Record<'a>>,
+    {
+        let committer = self.committer()?;
+        let total = check_batch(records(), author)?;
+        let sync = durability == Durability::Durable;
+        if !fits_one_frame(total) {
+            // A single record of this size needs no frame but its own.
+            let solo = flags & frame_flag::SOLO != 0;
+            return if solo {
+                commit_one_frame(committer, records(), flags, sync)
+            } else {
+                committer.alone(|writer| writer.append_large(records(), total, sync))
+            };
+        }
+        commit_one_frame(committer, records(), flags, sync)
+    }
+
+    /// Makes everything that was appended before durable.
+    pub fn sync(&self) -> Result<()> {
+        self.committer()?.alone(SegmentWriter::sync)
+    }
+
+    /// Commits a mark with the application's bytes, durable before return: "nothing before this is
+    /// needed". Truncation is a call of its own.
+    pub fn checkpoint(&self, data: &[u8]) -> Result<Receipt> {
+        let committer = self.committer()?;
+        if data.len() > PAYLOAD_LEN_MAX {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "checkpoint of {} bytes, at most {PAYLOAD_LEN_MAX} are allowed",
+                    data.len()
+                ),
+            ));
+        }
+        committer.alone(|writer| writer.checkpoint(data))
+    }
+
+    /// Makes records with a number up to `up_to_seq` never come back, and deletes the segments
+    /// that hold nothing else. The number that an append returned keeps batches whole; a number
+    /// inside a batch cuts that batch.
+    pub fn truncate(&self, up_to_seq: Seq) -> Result<()> {
+        self.committer()?.alone(|writer| writer.truncate(up_to_seq))
+    }
+
+    // ---- reading -----------------------------------------------------------------------------
+
+    /// A cursor over committed records with a number greater than `after_seq` (and than what was
+    /// truncated).
+    pub fn cursor(&self, after_seq: Seq) -> Result<Cursor> {
+        self.check_readable()?;
+        Ok(Cursor::new(Arc::clone(&self.view), after_seq, false))
+    }
+
+    /// A cursor that also shows COMMITs, CHECKPOINTs, ABORTs, records of batches that were not
+    /// committed, and the place where a log is torn.
+    pub fn raw_cursor(&self, after_seq: Seq) -> Result<Cursor> {
+        self.check_readable()?;
+        Ok(Cursor::new(Arc::clone(&self.view), after_seq, true))
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        self.check_process()?;
+        match self
+            .committer
+            .as_ref()
+            .and_then(|committer| committer.refusal())
+        {
+            Some(error) if error.kind() == ErrorKind::Closed => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest CHECKPOINT that is still in the log.
+    pub fn last_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        self.check_readable()?;
+        open::last_checkpoint(&self.view, self.checkpoint_hint())
+    }
+
+    fn checkpoint_hint(&self) -> Lsn {
+        match &self.committer {
+            Some(committer) => committer.inspect(SegmentWriter::checkpoint_lsn),
+            None => Lsn(u64::MAX),
+        }
+    }
+
+    /// Whether the batch that an earlier handle reported as indeterminate is in the log.
+    pub fn batch_status(&self, batch_id: Lsn) -> Result<BatchStatus> {
+        self.check_readable()?;
+        open::batch_status(&self.view, batch_id)
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub fn recovery_report(&self) -> RecoveryReport {
+        self.report.clone()
+    }
+
+    /// Counters and marks.
+    pub fn stat(&self) -> Result<Stat> {
+        self.check_readable()?;
+        self.view.refresh()?;
+        let mut stat = Stat {
+            log_id: self.log_id,
+            application_id: self.application_id,
+            truncated_seq: self.view.truncated_seq(),
+            ..Stat::default()
+        };
+        for header in self.view.segments() {
+            if stat.segment_count == 0 {
+                stat.first_segment = header.segment_number;
+            }
+            stat.last_segment = header.segment_number;
+            stat.segment_count += 1;
+            let path = self.view.layout.segment(header.segment_number);
+            let open = self.view.vfs.open(&path, crate::vfs::OpenMode::Read);
+            stat.file_bytes += open.and_then(|file| file.len()).unwrap_or(0);
+        }
+        match &self.committer {
+            Some(committer) => committer.inspect(|writer| {
+                stat.last_seq = writer.last_seq();
+                stat.written_lsn = writer.written_lsn();
+                stat.durable_lsn = writer.durable_lsn();
+                stat.batch_count = writer.counters.batches;
+                stat.record_count = writer.counters.records;
+                stat.group_count = writer.counters.groups;
+                stat.sync_count = writer.counters.syncs;
+                stat.written_bytes = writer.counters.written_bytes;
+                stat.rotation_count = writer.counters.rotations;
+            }),
+            None => {
+                let end = self.view.end();
+                stat.written_lsn = end.lsn;
+                stat.durable_lsn = end.lsn;
+                stat.last_seq = open::last_seq(&self.view)?;
+            }
+        }
+        stat.checkpoint_seq = self
+            .last_checkpoint()?
+            .map_or(0, |checkpoint| checkpoint.seq);
+        Ok(stat)
+    }
+
+    /// Syncs, notes the clean end and releases the lock. Later calls on this handle answer
+    /// `Closed`; closing again does nothing. Cursors stay usable.
+    ///
+    /// Errors: what kept the end from being clean; the handle is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        let Some(committer) = &self.committer else {
+            return Ok(());
+        };
+        let closed = Error::new(ErrorKind::Closed, "the handle was closed");
+        if self.check_process().is_err() {
+            let _ = committer.finally(closed, |writer, _| {
+                writer.abandon();
+                Ok(())
+            });
+            return Ok(());
+        }
+        match committer.finally(closed, SegmentWriter::close) {
+            Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`; the log is safe either way.
+        let _ = self.close();
+        if self.committer.take().is_some() {
+            housekeeper::wake();
+        }
+    }
+}
+
+fn commit_one_frame<'a>(
+    committer: &GroupCommitter<SegmentWriter>,
+    records: impl Iterator<Item = Record<'a>>,
+    flags: u8,
+    sync: bool,
+) -> Result<Receipt> {
+    SCRATCH.with(|scratch| {
+        // A panic in a source of records could leave the scratch borrowed in this thread only; a
+        // fresh one serves then.
+        let mut fallback = EncodedPayload::default();
+        let mut borrowed = scratch.try_borrow_mut().ok();
+        let payload = borrowed.as_deref_mut().unwrap_or(&mut fallback);
+        payload.clear();
+        for record in records {
+            payload.push(&record)?;
+        }
+        payload.seal();
+        let result = committer.commit(payload, frame_type::BATCH, flags, sync);
+        if payload.bytes.capacity() > SCRATCH_LEN_MAX {
+            *payload = EncodedPayload::default();
+        }
+        result
+    })
+}

@@ -1,0 +1,480 @@
+//! Opening a log: creation, recovery, and questions that are answered by walking it.
+
+use super::append::group_committer::GroupCommitter;
+use super::append::segment_writer::{retire, SegmentWriter, WriterStart};
+use super::append::tail::Tail;
+use super::control_file::{ControlFile, ControlFound};
+use super::layout::Layout;
+use super::options::{OpenHow, RecoveryPolicy, SyncMode, WalOptions};
+use super::recovery::judge::{judge, Extent, Judgement};
+use super::recovery::repair::{new_salt, repair};
+use super::replay::cursor::{Cursor, EntryKind};
+use super::report::{ControlState, EvidenceSource, RecoveryReport, Verdict};
+use super::segment_file::{discard, open_segment, prepare_segment, publish_segment};
+use super::survey::{survey, Found, Survey};
+use super::view::{no_log, LogView};
+use super::{housekeeper, BatchStatus, Checkpoint, Wal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::control::Control;
+use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
+use crate::lsn::{Lsn, Seq};
+use crate::vfs::{os, LockGuard, LockOutcome, OpenMode, Vfs};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Opens a log as `options` say.
+pub(crate) fn open(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Result<Wal> {
+    if options.how == OpenHow::ReadOnly {
+        return open_read_only(vfs, layout, options);
+    }
+    let found = survey(vfs.as_ref(), &layout)?;
+    match (&found, options.how) {
+        (Found::Nothing | Found::Room, OpenHow::MustExist) => return Err(no_log(&layout)),
+        (Found::Log(_), OpenHow::MustCreate) => return Err(exists(&layout)),
+        (Found::Foreign(name), _) => return Err(foreign(&layout, name)),
+        (Found::Nothing, _) => make_directory(vfs.as_ref(), &layout)?,
+        _ => {}
+    }
+    let lock = take_lock(vfs.as_ref(), &layout)?;
+    // Again under the lock: what was seen before may have been another writer's unfinished work.
+    match survey(vfs.as_ref(), &layout)? {
+        Found::Log(_) if options.how == OpenHow::MustCreate => Err(exists(&layout)),
+        Found::Log(found) => open_existing(vfs, layout, options, lock, *found),
+        Found::Foreign(name) => Err(foreign(&layout, &name)),
+        Found::Nothing | Found::Room => create(vfs, layout, options, lock),
+    }
+}
+
+fn exists(layout: &Layout) -> Error {
+    Error::new(
+        ErrorKind::Exists,
+        format!("there is a log at {} already", layout.dir().display()),
+    )
+}
+
+fn foreign(layout: &Layout, name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotALog,
+        format!(
+            "{} holds other files ({name}) and no log",
+            layout.dir().display()
+        ),
+    )
+}
+
+fn make_directory(vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
+    match vfs.create_dir(layout.dir()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::io("create directory", layout.dir(), error)),
+    }
+    Ok(())
+}
+
+fn take_lock(vfs: &dyn Vfs, layout: &Layout) -> Result<Box<dyn LockGuard>> {
+    let path = layout.lock();
+    let outcome = vfs
+        .lock(&path, &os::describe_this_process())
+        .map_err(|error| Error::io("lock", &path, error))?;
+    match outcome {
+        LockOutcome::Acquired(guard) => Ok(guard),
+        LockOutcome::Held(holder) => Err(Error::new(
+            ErrorKind::Busy,
+            format!("{} is open for writing by {holder}", layout.dir().display()),
+        )),
+    }
+}
+
+/// Makes a new log (FORMAT.md section 14.1).
+fn create(
+    vfs: Arc<dyn Vfs>,
+    layout: Layout,
+    options: &WalOptions,
+    lock: Box<dyn LockGuard>,
+) -> Result<Wal> {
+    // The log's own name: without this a power cut could take the directory with all that is
+    // acknowledged in it. Also where the directory was there before: a creation that died may
+    // have left it without this.
+    vfs.sync_dir(layout.parent())
+        .map_err(|error| Error::io("sync directory", layout.parent(), error))?;
+    let mut log_id = [0; 16];
+    vfs.random(&mut log_id)
+        .map_err(|error| Error::io("read random bytes for", layout.dir(), error))?;
+    let header = SegmentHeader {
+        header_size: HEADER_SIZE,
+        read_only_compatible: 0,
+        flags: 0,
+        log_id,
+        segment_number: 1,
+        base_lsn: Lsn::FIRST,
+        first_seq: 1,
+        prev_end_lsn: Lsn::FIRST,
+        prev_link: 0,
+        salt: new_salt(vfs.as_ref())?,
+        durable_lsn: Lsn::NONE,
+        checkpoint_lsn: Lsn::NONE,
+        allocated_size: u64::from(HEADER_SIZE),
+        created_ns: vfs.now_ns(),
+        application_id: options.application_id,
+    };
+    clear_ready(vfs.as_ref(), &layout)?;
+    prepare_segment(vfs.as_ref(), &layout, &header, |_| Ok(()))?;
+    publish_segment(vfs.as_ref(), &layout, 1)?;
+    let found = Survey {
+        control: ControlFound {
+            newest: None,
+            state: ControlState::Lost,
+        },
+        segments: BTreeMap::from([(1, header.clone())]),
+        unusable: None,
+        first_segment: 1,
+        last_segment: 1,
+        truncated_seq: 0,
+        retired: Vec::new(),
+    };
+    let report = RecoveryReport {
+        verdict: Verdict::CleanEnd,
+        row: "Z",
+        segment: 1,
+        offset: u64::from(HEADER_SIZE),
+        lsn: header.base_lsn,
+        end_lsn: header.base_lsn,
+        next_seq: 1,
+        evidence_lsn: header.base_lsn,
+        evidence_source: EvidenceSource::SegmentHeader,
+        dropped_bytes: 0,
+        dropped_records: 0,
+        rescued_bytes: 0,
+        control: ControlState::Good,
+        first_segment: 1,
+        last_segment: 1,
+        truncated_seq: 0,
+        reason: String::new(),
+        duration_ns: 0,
+        repaired: false,
+    };
+    let start = Start {
+        end_lsn: header.base_lsn,
+        link: header.link(),
+        next_seq: 1,
+        last_frame_lsn: Lsn::NONE,
+        checkpoint_lsn: Lsn::NONE,
+    };
+    start_writer(vfs, layout, options, lock, &found, start, report)
+}
+
+/// Where the writer goes on, in the last segment of a survey.
+struct Start {
+    end_lsn: Lsn,
+    link: u32,
+    next_seq: Seq,
+    last_frame_lsn: Lsn,
+    checkpoint_lsn: Lsn,
+}
+
+fn open_existing(
+    vfs: Arc<dyn Vfs>,
+    layout: Layout,
+    options: &WalOptions,
+    lock: Box<dyn LockGuard>,
+    mut found: Survey,
+) -> Result<Wal> {
+    let begin = vfs.monotonic_ns();
+    let judgement = judge(vfs.as_ref(), &layout, &found, Extent::End)?;
+    if let Some(error) = &judgement.error {
+        return Err(error.duplicate());
+    }
+    let Some(last) = found.segments.values().next_back().cloned() else {
+        return Err(Error::new(ErrorKind::Internal, "a log without segments"));
+    };
+    check_application(options, &last)?;
+    if last.read_only_compatible != 0 {
+        return Err(Error::new(
+            ErrorKind::Newer,
+            format!(
+                "feature bits {:#x} are needed for writing, none are known here",
+                last.read_only_compatible
+            ),
+        ));
+    }
+    if options.recovery_policy == RecoveryPolicy::Strict && !judgement.is_clean() {
+        return Err(Error::new(
+            ErrorKind::Unclean,
+            format!("the log has an unclean end: {}", judgement.report.reason),
+        )
+        .at(crate::error::Place {
+            path: Some(layout.segment(judgement.report.segment)),
+            segment: judgement.report.segment,
+            offset: judgement.report.offset,
+            lsn: judgement.report.lsn,
+        }));
+    }
+    clear_ready(vfs.as_ref(), &layout)?;
+    let mut report = judgement.report.clone();
+    let start = match continue_behind(&found, &judgement) {
+        Some(start) => start,
+        None => {
+            let repaired = repair(vfs.as_ref(), &layout, &last, &judgement)?;
+            report.repaired = true;
+            report.rescued_bytes = repaired.rescued_bytes;
+            for header in repaired.segments {
+                found.last_segment = header.segment_number;
+                found.segments.insert(header.segment_number, header);
+            }
+            let Some(fresh) = found.segments.values().next_back() else {
+                return Err(Error::new(ErrorKind::Internal, "repair made no segment"));
+            };
+            Start {
+                end_lsn: fresh.base_lsn,
+                link: fresh.link(),
+                next_seq: fresh.first_seq,
+                last_frame_lsn: Lsn::NONE,
+                checkpoint_lsn: fresh.checkpoint_lsn,
+            }
+        }
+    };
+    report.duration_ns = vfs.monotonic_ns().saturating_sub(begin);
+    start_writer(vfs, layout, options, lock, &found, start, report)
+}
+
+/// Where to go on in the last segment, if its last writer closed it and nothing happened since
+/// (FORMAT.md section 14.2).
+fn continue_behind(found: &Survey, judgement: &Judgement) -> Option<Start> {
+    let control = found.control.newest.as_ref()?;
+    let walked = judgement.walked.as_ref()?;
+    let closed = walked.closed;
+    let goes_on = judgement.is_clean()
+        && !walked.structure.sealed
+        && control.closed
+        && control.end_lsn == closed.lsn
+        && control.durable_lsn == closed.lsn;
+    goes_on.then_some(Start {
+        end_lsn: closed.lsn,
+        link: closed.link,
+        next_seq: closed.next_seq,
+        last_frame_lsn: closed.last_frame_lsn,
+        checkpoint_lsn: control.checkpoint_lsn.max(walked.checkpoint_lsn),
+    })
+}
+
+fn check_application(options: &WalOptions, header: &SegmentHeader) -> Result<()> {
+    let (wanted, found) = (options.application_id, header.application_id);
+    if wanted == 0 || wanted == found {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the log has application id {found}, expected {wanted}"
+    )))
+}
+
+/// Deletes what a writer that died had prepared.
+fn clear_ready(vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
+    match vfs.list(&layout.ready()) {
+        Ok(entries) => {
+            for entry in entries.iter().filter(|entry| entry.is_file) {
+                discard(vfs, &layout.ready().join(&entry.name))?;
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("list", &layout.ready(), error)),
+    }
+}
+
+fn start_writer(
+    vfs: Arc<dyn Vfs>,
+    layout: Layout,
+    options: &WalOptions,
+    lock: Box<dyn LockGuard>,
+    found: &Survey,
+    start: Start,
+    report: RecoveryReport,
+) -> Result<Wal> {
+    let Some(header) = found.segments.values().next_back().cloned() else {
+        return Err(Error::new(ErrorKind::Internal, "a log without segments"));
+    };
+    let path = layout.segment(header.segment_number);
+    let control = Control {
+        closed: false,
+        log_id: header.log_id,
+        generation: 0,
+        first_segment: found.first_segment,
+        last_segment: header.segment_number,
+        truncated_seq: found.truncated_seq,
+        durable_lsn: start.end_lsn,
+        checkpoint_lsn: start.checkpoint_lsn,
+        end_lsn: Lsn::NONE,
+        next_seq: 0,
+        last_frame_lsn: Lsn::NONE,
+        end_link: 0,
+        time_ns: vfs.now_ns(),
+    };
+    let control = ControlFile::install(vfs.as_ref(), &layout, &found.control, control)?;
+    retire(vfs.as_ref(), &layout, &found.retired)?;
+    let tail = Tail::install(
+        vfs.as_ref(),
+        &layout,
+        header.log_id,
+        header.segment_number,
+        start.end_lsn,
+    )?;
+    let file = vfs
+        .open(&path, OpenMode::ReadWrite)
+        .map_err(|error| Error::io("open", &path, error))?;
+    let view = Arc::new(LogView::of_writer(
+        Arc::clone(&vfs),
+        layout.clone(),
+        found.segments.clone(),
+        start.end_lsn,
+        found.truncated_seq,
+    ));
+    let writer = SegmentWriter::new(
+        Arc::clone(&vfs),
+        layout,
+        Arc::clone(&view),
+        control,
+        tail,
+        lock,
+        options.sync_mode,
+        options.segment_bytes_max,
+        WriterStart {
+            header: header.clone(),
+            file,
+            end_lsn: start.end_lsn,
+            link: start.link,
+            next_seq: start.next_seq,
+            last_frame_lsn: start.last_frame_lsn,
+            checkpoint_lsn: start.checkpoint_lsn,
+        },
+    )?;
+    let committer = Arc::new(GroupCommitter::new(writer));
+    if let (SyncMode::Interval { millis, .. }, true) = (options.sync_mode, vfs.background()) {
+        let interval = Duration::from_millis(u64::from(millis));
+        housekeeper::watch(&committer, interval, vfs.fork_count());
+    }
+    Ok(Wal {
+        view,
+        committer: Some(committer),
+        report,
+        log_id: header.log_id,
+        application_id: header.application_id,
+        fork_count: vfs.fork_count(),
+    })
+}
+
+fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Result<Wal> {
+    let (view, report) = LogView::of_reader(Arc::clone(&vfs), layout)?;
+    let header = view.segments().into_iter().next();
+    if let Some(header) = &header {
+        check_application(options, header)?;
+    }
+    if options.recovery_policy == RecoveryPolicy::Strict && report.verdict != Verdict::CleanEnd {
+        return Err(Error::new(
+            ErrorKind::Unclean,
+            format!("the log has an unclean end: {}", report.reason),
+        ));
+    }
+    Ok(Wal {
+        log_id: header.as_ref().map_or([0; 16], |header| header.log_id),
+        application_id: header.map_or(0, |header| header.application_id),
+        view: Arc::new(view),
+        committer: None,
+        report,
+        fork_count: vfs.fork_count(),
+    })
+}
+
+/// Judges every segment of a log.
+pub(crate) fn verify(vfs: &dyn Vfs, layout: &Layout) -> Result<RecoveryReport> {
+    match survey(vfs, layout)? {
+        Found::Log(found) => Ok(judge(vfs, layout, &found, Extent::Whole)?.report),
+        Found::Foreign(name) => Err(foreign(layout, &name)),
+        Found::Nothing | Found::Room => Err(no_log(layout)),
+    }
+}
+
+/// Number of the last record or mark of a log that is read only.
+pub(crate) fn last_seq(view: &Arc<LogView>) -> Result<Seq> {
+    let Some(last) = view.last_segment().and_then(|number| view.segment(number)) else {
+        return Ok(0);
+    };
+    let before = last.first_seq - 1;
+    let mut cursor = Cursor::new(Arc::clone(view), before, true);
+    let mut seq = before;
+    while let Some(entry) = cursor.next()? {
+        if entry.committed {
+            seq = seq.max(entry.seq);
+        }
+    }
+    Ok(seq)
+}
+
+/// The newest CHECKPOINT: that of the last segment's walk, or the one its header names.
+pub(crate) fn last_checkpoint(view: &Arc<LogView>, hint: Lsn) -> Result<Option<Checkpoint>> {
+    if hint == Lsn::NONE {
+        return Ok(None);
+    }
+    let mut number = view.last_segment();
+    // From the last segment backwards: each header names the newest CHECKPOINT before it, so at
+    // most two segments are walked.
+    if hint != Lsn(u64::MAX) {
+        number = view.segment_with(hint).map(|header| header.segment_number);
+    }
+    while let Some(header) = number.and_then(|number| view.segment(number)) {
+        if let Some(found) = checkpoint_in(view, &header)? {
+            return Ok(Some(found));
+        }
+        if header.checkpoint_lsn == Lsn::NONE {
+            return Ok(None);
+        }
+        let before = view.segment_with(header.checkpoint_lsn);
+        number = before
+            .map(|found| found.segment_number)
+            .filter(|&found| found < header.segment_number);
+    }
+    Ok(None)
+}
+
+fn checkpoint_in(view: &Arc<LogView>, header: &SegmentHeader) -> Result<Option<Checkpoint>> {
+    let mut cursor = Cursor::new(Arc::clone(view), header.first_seq - 1, true);
+    let mut newest = None;
+    let behind = view
+        .segment(header.segment_number + 1)
+        .map(|next| next.base_lsn);
+    while let Some(entry) = cursor.next()? {
+        if behind.is_some_and(|behind| entry.batch_id >= behind) {
+            break;
+        }
+        if entry.kind == EntryKind::Checkpoint {
+            newest = Some(Checkpoint {
+                seq: entry.seq,
+                lsn: entry.batch_id,
+                time_ns: entry.time_ns,
+                data: entry.value.to_vec(),
+            });
+        }
+    }
+    Ok(newest)
+}
+
+/// Whether the batch with this id is in the log.
+pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchStatus> {
+    let first = view.first_segment().and_then(|number| view.segment(number));
+    if first.is_some_and(|first| batch_id < first.base_lsn) {
+        return Ok(BatchStatus::Truncated);
+    }
+    let Some(header) = view.segment_with(batch_id) else {
+        return Ok(BatchStatus::Absent);
+    };
+    let (file, _) = open_segment(view.vfs.as_ref(), &view.layout, header.segment_number)?;
+    let path = view.layout.segment(header.segment_number);
+    let mut reader = super::replay::segment_reader::SegmentReader::new(file, path, header.clone());
+    let end = match view.segment(header.segment_number + 1) {
+        Some(next) => next.prev_end_lsn,
+        None => view.end().lsn,
+    };
+    reader.set_limit(end);
+    super::recovery::judge::find_batch(&mut reader, header.first_seq, batch_id)
+}

@@ -1,0 +1,100 @@
+//! What a caller may choose when a log is opened, with the limits of each choice.
+
+use crate::error::{Error, Result};
+
+/// Size at which a segment is full, if the caller says nothing.
+pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+/// Smallest size that may be asked for.
+pub const SEGMENT_BYTES_MAX_LOWEST: u64 = 64 << 10;
+/// Greatest size that may be asked for; the LSN gap after an unclean end relies on it
+/// (FORMAT.md section 14.6).
+pub const SEGMENT_BYTES_MAX_HIGHEST: u64 = 4 << 30;
+
+/// When an append returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncMode {
+    /// When it is durable. The default.
+    Every,
+    /// When it is written; the log syncs by itself after `batches` batches or `millis`
+    /// milliseconds, whichever comes first. A power cut may take what was written since.
+    Interval {
+        /// Sync after this many batches; at least 1.
+        batches: u32,
+        /// Sync this long after the first unsynced batch; at least 1.
+        millis: u32,
+    },
+    /// When it is written; only `sync`, checkpoint, rotation and close make it durable.
+    Manual,
+}
+
+/// What to do about an unclean end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecoveryPolicy {
+    /// Cut a torn tail and report it; refuse corruption for writing, and let reading go on up to
+    /// it.
+    Default,
+    /// Refuse any end that is not clean.
+    Strict,
+}
+
+/// Whether the log must exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenHow {
+    /// Made if there is none.
+    CreateIfAbsent,
+    /// It must exist.
+    MustExist,
+    /// It must not exist.
+    MustCreate,
+    /// It must exist; nothing is written, no lock is taken.
+    ReadOnly,
+}
+
+/// Choices for [`Wal::open`](super::Wal::open).
+#[derive(Clone, Debug)]
+pub struct WalOptions {
+    /// Whether the log must exist.
+    pub how: OpenHow,
+    /// When an append returns.
+    pub sync_mode: SyncMode,
+    /// What to do about an unclean end.
+    pub recovery_policy: RecoveryPolicy,
+    /// Size in bytes at which a segment is full: the next batch starts a new one. A batch never
+    /// crosses segments, so a segment may be larger by one batch.
+    pub segment_bytes_max: u64,
+    /// A number of the application's own, kept in every segment. An existing log must have the
+    /// same, unless 0 is given here.
+    pub application_id: u32,
+}
+
+impl Default for WalOptions {
+    fn default() -> WalOptions {
+        WalOptions {
+            how: OpenHow::CreateIfAbsent,
+            sync_mode: SyncMode::Every,
+            recovery_policy: RecoveryPolicy::Default,
+            segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
+            application_id: 0,
+        }
+    }
+}
+
+impl WalOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        let size = self.segment_bytes_max;
+        if !(SEGMENT_BYTES_MAX_LOWEST..=SEGMENT_BYTES_MAX_HIGHEST).contains(&size) {
+            return Err(Error::invalid(format!(
+                "segment_bytes_max is {size}, allowed are {SEGMENT_BYTES_MAX_LOWEST} to \
+                 {SEGMENT_BYTES_MAX_HIGHEST} bytes"
+            )));
+        }
+        if let SyncMode::Interval { batches, millis } = self.sync_mode {
+            if batches == 0 || millis == 0 {
+                return Err(Error::invalid(
+                    "an interval needs at least 1 batch and 1 millisecond",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

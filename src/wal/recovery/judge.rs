@@ -1,0 +1,500 @@
+//! Judging the end of the log: walk, collect the evidence, look for live frames beyond, decide.
+
+use super::decision::{decide, Findings, Row};
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN};
+use crate::format::segment_header::SegmentHeader;
+use crate::format::tail_page;
+use crate::lsn::{Lsn, Seq};
+use crate::vfs::{read_full_at, OpenMode, Vfs};
+use crate::wal::layout::{segment_name, Layout};
+use crate::wal::replay::segment_reader::{SegmentReader, Step, StopCause};
+use crate::wal::replay::structure::Structure;
+use crate::wal::report::{EvidenceSource, RecoveryReport, Verdict};
+use crate::wal::segment_file::open_segment;
+use crate::wal::survey::Survey;
+use crate::wal::BatchStatus;
+
+/// Bytes read at a time by the scan beyond X.
+const SCAN_LEN: usize = 1 << 20;
+
+/// The greatest promise found, and where it stood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) lsn: Lsn,
+    pub(crate) source: EvidenceSource,
+}
+
+impl Evidence {
+    fn raise(&mut self, lsn: Lsn, source: EvidenceSource) {
+        if lsn > self.lsn {
+            *self = Evidence { lsn, source };
+        }
+    }
+}
+
+/// A place at which the log was closed (no batch open).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClosedAt {
+    pub(crate) lsn: Lsn,
+    pub(crate) next_seq: Seq,
+    /// Link that a frame here carries.
+    pub(crate) link: u32,
+    /// The last frame before, 0 if there is none in this segment.
+    pub(crate) last_frame_lsn: Lsn,
+}
+
+/// How the walk of one segment ended.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    /// X.
+    pub(crate) stop: Place,
+    /// What stands at X, in words; empty if nothing is wrong with it.
+    pub(crate) reason: String,
+    pub(crate) structure: Structure,
+    /// C.
+    pub(crate) closed: ClosedAt,
+    pub(crate) blank: bool,
+    pub(crate) malformed: bool,
+    pub(crate) at_limit: bool,
+    pub(crate) read_error: Option<Error>,
+    /// Link that a frame at X carries.
+    pub(crate) link: u32,
+    /// Newest CHECKPOINT in this segment.
+    pub(crate) checkpoint_lsn: Lsn,
+    /// Greatest promise in an accepted frame.
+    pub(crate) promised: Lsn,
+}
+
+/// Walks `reader` from where it stands to the first place where no well-formed frame is accepted.
+pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
+    let mut structure = Structure::new(first_seq);
+    let mut walked = Walked {
+        stop: reader.place(),
+        reason: String::new(),
+        structure,
+        closed: ClosedAt {
+            lsn: reader.lsn(),
+            next_seq: first_seq,
+            link: reader.link(),
+            last_frame_lsn: Lsn::NONE,
+        },
+        blank: false,
+        malformed: false,
+        at_limit: false,
+        read_error: None,
+        link: reader.link(),
+        checkpoint_lsn: Lsn::NONE,
+        promised: Lsn::NONE,
+    };
+    while !structure.sealed {
+        walked.stop = reader.place();
+        walked.link = reader.link();
+        let frame = match reader.step() {
+            Ok(Step::Frame(frame)) => frame,
+            Ok(Step::Stop(cause)) => {
+                match cause {
+                    StopCause::Limit => walked.at_limit = true,
+                    StopCause::ZeroHeader | StopCause::OtherGeneration => walked.blank = true,
+                    StopCause::Refused(reason) => walked.reason = reason,
+                }
+                break;
+            }
+            Err(error) => {
+                walked.reason = error.to_string();
+                walked.read_error = Some(error);
+                break;
+            }
+        };
+        let payload = reader.window().get(frame.payload.clone());
+        if let Err(reason) = structure.accept(&frame.header, payload.unwrap_or_default()) {
+            walked.reason = format!("an intact frame that can't stand here: {reason}");
+            walked.malformed = true;
+            break;
+        }
+        walked.promised = walked.promised.max(frame.header.durable_lsn);
+        if frame.header.frame_type == frame_type::CHECKPOINT {
+            walked.checkpoint_lsn = frame.header.lsn;
+        }
+        if structure.open.is_none() {
+            walked.closed = ClosedAt {
+                lsn: reader.lsn(),
+                next_seq: structure.next_seq,
+                link: reader.link(),
+                last_frame_lsn: frame.header.lsn,
+            };
+        }
+        if structure.sealed {
+            walked.stop = reader.place();
+            walked.link = reader.link();
+        }
+    }
+    walked.structure = structure;
+    walked
+}
+
+/// What became of the batch whose first frame stands at `batch_id`, in the segment of `reader`.
+pub(crate) fn find_batch(
+    reader: &mut SegmentReader,
+    first_seq: Seq,
+    batch_id: Lsn,
+) -> Result<BatchStatus> {
+    let mut structure = Structure::new(first_seq);
+    while !structure.sealed && reader.lsn() <= batch_id {
+        let Step::Frame(frame) = reader.step()? else {
+            return Ok(BatchStatus::Absent);
+        };
+        let payload = reader.window().get(frame.payload).unwrap_or_default();
+        let begins = frame.header.lsn == batch_id && frame.header.has(frame_flag::BEGIN);
+        if structure.accept(&frame.header, payload).is_err() {
+            return Ok(BatchStatus::Absent);
+        }
+        if begins && frame.header.frame_type == frame_type::BATCH {
+            return fate_of_open(reader, structure);
+        }
+    }
+    Ok(BatchStatus::Absent)
+}
+
+/// Walks from behind the first frame of a batch to its COMMIT, if it has one.
+fn fate_of_open(reader: &mut SegmentReader, mut structure: Structure) -> Result<BatchStatus> {
+    while structure.open.is_some() {
+        let Step::Frame(frame) = reader.step()? else {
+            return Ok(BatchStatus::Absent);
+        };
+        let payload = reader.window().get(frame.payload).unwrap_or_default();
+        let aborted = frame.header.has(frame_flag::ABORT);
+        if structure.accept(&frame.header, payload).is_err() || aborted {
+            return Ok(BatchStatus::Absent);
+        }
+    }
+    Ok(BatchStatus::Committed)
+}
+
+/// What stands beyond X in the last segment.
+#[derive(Clone, Copy, Default, Debug)]
+struct Beyond {
+    /// A live frame stands beyond X (not at it).
+    live: bool,
+    /// Greatest promise in a live frame at or beyond X.
+    promised: Lsn,
+    /// Bytes from X to the last that is not zero.
+    nonzero_len: u64,
+}
+
+/// Looks at every multiple of 8 from `from` (X) to the end of the file for live frames.
+fn scan_beyond(reader: &SegmentReader, from: u64) -> std::io::Result<Beyond> {
+    let header = reader.header();
+    let mut beyond = Beyond::default();
+    let mut chunk = vec![0; SCAN_LEN + HEADER_LEN];
+    let mut offset = from;
+    loop {
+        let len = read_full_at(reader.file(), offset, &mut chunk)?;
+        let bytes = &chunk[..len];
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+            beyond.nonzero_len = offset - from + last as u64 + 1;
+        }
+        let starts = len.saturating_sub(HEADER_LEN - 1).min(SCAN_LEN);
+        for at in (0..starts).step_by(8) {
+            let place = offset + at as u64;
+            let head = &bytes[at..at + HEADER_LEN];
+            if let Some(live) = FrameHeader::decode_live(head, header.salt, header.lsn_at(place)) {
+                beyond.live |= place > from;
+                beyond.promised = beyond.promised.max(live.durable_lsn);
+            }
+        }
+        if len < chunk.len() {
+            return Ok(beyond);
+        }
+        offset += SCAN_LEN as u64;
+    }
+}
+
+/// The judgement of a whole log, or of its end.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub(crate) report: RecoveryReport,
+    pub(crate) evidence: Evidence,
+    /// The walk of the segment in which it was decided; `None` if no segment could be walked.
+    pub(crate) walked: Option<Walked>,
+    /// The error that a reader gets at X, if the verdict is CORRUPT or I/O ERROR.
+    pub(crate) error: Option<Error>,
+}
+
+impl Judgement {
+    /// Whether the end is clean and everything up to it is covered by evidence.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.report.verdict == Verdict::CleanEnd
+    }
+}
+
+/// How much of a log to walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extent {
+    /// The last segment: what opening needs.
+    End,
+    /// Every segment.
+    Whole,
+}
+
+/// Judges a log. Reads only; damage is part of the answer.
+pub(crate) fn judge(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    survey: &Survey,
+    extent: Extent,
+) -> Result<Judgement> {
+    let start = vfs.monotonic_ns();
+    let mut judgement = judge_segments(vfs, layout, survey, extent)?;
+    judgement.report.duration_ns = vfs.monotonic_ns().saturating_sub(start);
+    Ok(judgement)
+}
+
+fn judge_segments(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    survey: &Survey,
+    extent: Extent,
+) -> Result<Judgement> {
+    let evidence = outside_evidence(vfs, layout, survey);
+    let last = survey.segments.last_key_value().map(|(number, _)| *number);
+    for (&number, header) in &survey.segments {
+        let is_last = Some(number) == last && survey.unusable.is_none();
+        if !is_last && extent == Extent::End {
+            continue;
+        }
+        let (file, _) = open_segment(vfs, layout, number)?;
+        let mut reader = SegmentReader::new(file, layout.segment(number), header.clone());
+        let successor = survey.segments.get(&(number + 1));
+        if is_last {
+            return Ok(judge_last(survey, &mut reader, evidence));
+        }
+        let Some(successor) = successor else {
+            // The next one can't be used: what is before it counts, up to where it is accepted.
+            let walked = walk(&mut reader, header.first_seq);
+            if walked.read_error.is_none() && !walked.malformed {
+                continue;
+            }
+            let row = if walked.malformed { Row::W } else { Row::R };
+            return Ok(conclude(survey, evidence, row, walked, Beyond::default()));
+        };
+        if let Some(judgement) = judge_inner(survey, &mut reader, successor, evidence) {
+            return Ok(judgement);
+        }
+    }
+    Ok(conclude_missing(survey, evidence))
+}
+
+/// Judges a segment that has a successor; `None` means "go on".
+fn judge_inner(
+    survey: &Survey,
+    reader: &mut SegmentReader,
+    successor: &SegmentHeader,
+    evidence: Evidence,
+) -> Option<Judgement> {
+    reader.set_limit(successor.prev_end_lsn);
+    let mut walked = walk(reader, reader.header().first_seq);
+    let at_declared_end =
+        walked.stop.lsn == successor.prev_end_lsn && walked.structure.open.is_none();
+    let declared_link_holds =
+        walked.link == successor.prev_link && walked.structure.next_seq == successor.first_seq;
+    let row = decide(&Findings {
+        read_failed: walked.read_error.is_some(),
+        malformed: walked.malformed,
+        at_declared_end,
+        declared_link_holds,
+        ..Findings::default()
+    });
+    if row == Row::S3 {
+        return None;
+    }
+    if walked.reason.is_empty() {
+        walked.reason = match row {
+            Row::S2 => format!(
+                "link {:#010x} and next sequence number {}, the next segment expects {:#010x} and {}",
+                walked.link,
+                walked.structure.next_seq,
+                successor.prev_link,
+                successor.first_seq
+            ),
+            _ => format!(
+                "the segment ends at LSN {}, the next one expects {}",
+                walked.stop.lsn, successor.prev_end_lsn
+            ),
+        };
+    }
+    Some(conclude(survey, evidence, row, walked, Beyond::default()))
+}
+
+fn judge_last(survey: &Survey, reader: &mut SegmentReader, mut evidence: Evidence) -> Judgement {
+    let header = reader.header().clone();
+    evidence.raise(header.durable_lsn, EvidenceSource::SegmentHeader);
+    evidence.raise(header.base_lsn, EvidenceSource::SegmentHeader);
+    let mut walked = walk(reader, header.first_seq);
+    evidence.raise(walked.promised, EvidenceSource::Frame);
+    let mut beyond = Beyond::default();
+    if !walked.structure.sealed && walked.read_error.is_none() {
+        match scan_beyond(reader, walked.stop.offset) {
+            Ok(found) => beyond = found,
+            Err(error) => {
+                let error = Error::io("read", &reader.place().path.unwrap_or_default(), error)
+                    .at(walked.stop.clone());
+                walked.reason = error.to_string();
+                walked.read_error = Some(error);
+            }
+        }
+        evidence.raise(beyond.promised, EvidenceSource::FrameBeyond);
+    }
+    let row = decide(&Findings {
+        read_failed: walked.read_error.is_some(),
+        malformed: walked.malformed,
+        last_segment: true,
+        below_evidence: walked.stop.lsn < evidence.lsn,
+        batch_open: walked.structure.open.is_some(),
+        sealed: walked.structure.sealed,
+        blank: walked.blank,
+        live_beyond: beyond.live,
+        ..Findings::default()
+    });
+    if walked.reason.is_empty() {
+        walked.reason = match row {
+            Row::Z => String::new(),
+            Row::T if beyond.live => "live frames stand beyond an empty place".to_string(),
+            Row::T => "a batch without its COMMIT".to_string(),
+            _ => "no frame stands here".to_string(),
+        };
+    }
+    conclude(survey, evidence, row, walked, beyond)
+}
+
+/// Promises that stand outside the segments: control file and tail page.
+fn outside_evidence(vfs: &dyn Vfs, layout: &Layout, survey: &Survey) -> Evidence {
+    let mut evidence = Evidence {
+        lsn: Lsn::NONE,
+        source: EvidenceSource::SegmentHeader,
+    };
+    if let Some(control) = survey.control.newest {
+        evidence.raise(control.durable_lsn, EvidenceSource::Control);
+    }
+    if let Some(page) = read_tail_page(vfs, layout, &survey.log_id()) {
+        evidence.raise(page.durable_lsn, EvidenceSource::TailPage);
+    }
+    evidence
+}
+
+/// The bytes of the tail page as they are now. Its loss is no error.
+pub(crate) fn read_tail_bytes(vfs: &dyn Vfs, layout: &Layout) -> Option<Vec<u8>> {
+    let file = vfs.open(&layout.tail(), OpenMode::Read).ok()?;
+    let mut page = vec![0; tail_page::PAGE_LEN];
+    let len = read_full_at(file.as_ref(), 0, &mut page).ok()?;
+    page.truncate(len);
+    Some(page)
+}
+
+/// The tail page, if it is of this log and this boot.
+pub(crate) fn read_tail_page(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    log_id: &[u8; 16],
+) -> Option<tail_page::TailPage> {
+    tail_page::decode(&read_tail_bytes(vfs, layout)?, log_id, &vfs.boot_id().ok()?)
+}
+
+fn conclude(
+    survey: &Survey,
+    evidence: Evidence,
+    row: Row,
+    mut walked: Walked,
+    beyond: Beyond,
+) -> Judgement {
+    let verdict = row.verdict();
+    let stop = walked.stop.clone();
+    let name = segment_name(stop.segment);
+    let at = format!("{name} at offset {} (LSN {})", stop.offset, stop.lsn);
+    let error = match verdict {
+        Verdict::IoError => Some(walked.read_error.take().unwrap_or_else(|| {
+            Error::new(ErrorKind::Io, format!("row R: {at}: {}", walked.reason))
+        })),
+        Verdict::Corrupt => {
+            let what = match row {
+                Row::E => format!(
+                    "{}; everything below LSN {} was durable",
+                    walked.reason, evidence.lsn
+                ),
+                _ => walked.reason.clone(),
+            };
+            let message = format!("row {}: {at}: {what}", row.label());
+            Some(Error::new(ErrorKind::Corrupt, message).at(stop.clone()))
+        }
+        Verdict::CleanEnd | Verdict::Torn => None,
+    };
+    let reason = match &error {
+        Some(error) => error.to_string(),
+        None if walked.reason.is_empty() => String::new(),
+        None => format!("row {}: {at}: {}", row.label(), walked.reason),
+    };
+    Judgement {
+        report: RecoveryReport {
+            verdict,
+            row: row.label(),
+            segment: stop.segment,
+            offset: stop.offset,
+            lsn: stop.lsn,
+            end_lsn: walked.closed.lsn,
+            next_seq: walked.closed.next_seq,
+            evidence_lsn: evidence.lsn,
+            evidence_source: evidence.source,
+            dropped_bytes: stop.lsn.0 - walked.closed.lsn.0 + beyond.nonzero_len,
+            dropped_records: walked.structure.open.map_or(0, |open| open.record_count),
+            rescued_bytes: 0,
+            control: survey.control.state,
+            first_segment: survey.first_segment,
+            last_segment: survey.last_segment,
+            truncated_seq: survey.truncated_seq,
+            reason,
+            duration_ns: 0,
+            repaired: false,
+        },
+        evidence,
+        walked: Some(walked),
+        error,
+    }
+}
+
+/// Row M.
+fn conclude_missing(survey: &Survey, evidence: Evidence) -> Judgement {
+    let (segment, error) = match &survey.unusable {
+        Some(unusable) => (unusable.number, unusable.error.duplicate()),
+        None => (
+            survey.first_segment,
+            Error::new(ErrorKind::Internal, "no segment was judged"),
+        ),
+    };
+    let place = error.place().clone();
+    Judgement {
+        report: RecoveryReport {
+            verdict: Row::M.verdict(),
+            row: Row::M.label(),
+            segment,
+            offset: place.offset,
+            lsn: place.lsn,
+            end_lsn: Lsn::NONE,
+            next_seq: 0,
+            evidence_lsn: evidence.lsn,
+            evidence_source: evidence.source,
+            dropped_bytes: 0,
+            dropped_records: 0,
+            rescued_bytes: 0,
+            control: survey.control.state,
+            first_segment: survey.first_segment,
+            last_segment: survey.last_segment,
+            truncated_seq: survey.truncated_seq,
+            reason: error.to_string(),
+            duration_ns: 0,
+            repaired: false,
+        },
+        evidence,
+        walked: None,
+        error: Some(error),
+    }
+}

@@ -1,0 +1,310 @@
+//! Step 1 of 3 of replay: one segment's bytes become accepted frames, in order.
+//!
+//! Takes a segment's file and header; hands on frames that are *accepted* (FORMAT.md section 11.1:
+//! header checksum, salt, place, link, length and payload checksum hold, and so did those of every
+//! frame before). What the frames mean is judged by [`super::structure`].
+//!
+//! Bytes are read through a window of the file: the frames in it are checked and delivered in
+//! place, so that nothing is copied between the disk's cache and the caller.
+//!
+//! ```text
+//! file    ....[ header | frame | frame | frame | fra....
+//! window                  [==========================]
+//!                         ^window_offset   ^offset (next frame)
+//! ```
+
+use crate::error::{Error, Place, Result};
+use crate::format::checksum::crc32;
+use crate::format::frame::{FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
+use crate::format::segment_header::SegmentHeader;
+use crate::lsn::Lsn;
+use crate::vfs::{read_full_at, File};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes read at a time; a longer frame widens the window for itself.
+const WINDOW_LEN: usize = 1 << 20;
+
+/// An accepted frame. Its payload lies in the reader's window.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptedFrame {
+    pub(crate) header: FrameHeader,
+    /// Where the payload lies in [`SegmentReader::window`].
+    pub(crate) payload: Range<usize>,
+}
+
+/// Why no frame is accepted at a place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum StopCause {
+    /// The next frame would reach beyond the limit that the caller set.
+    Limit,
+    /// 64 zero bytes, or the end of the file.
+    ZeroHeader,
+    /// An intact header of an earlier use of the file.
+    OtherGeneration,
+    /// Anything else; the text says what was expected and what was found.
+    Refused(String),
+}
+
+/// The next step of the walk.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Frame(AcceptedFrame),
+    Stop(StopCause),
+}
+
+/// Walks the frames of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentReader {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    header: SegmentHeader,
+    window: Vec<u8>,
+    window_offset: u64,
+    /// Offset of the next frame.
+    offset: u64,
+    /// Link that the next frame must carry.
+    link: u32,
+    /// No byte at or beyond this offset is looked at. Bytes beyond it may still change.
+    limit: u64,
+}
+
+/// A place in the walk that can be returned to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bookmark {
+    offset: u64,
+    link: u32,
+}
+
+impl SegmentReader {
+    /// A walk that begins at the first frame.
+    pub(crate) fn new(file: Arc<dyn File>, path: PathBuf, header: SegmentHeader) -> SegmentReader {
+        SegmentReader {
+            offset: u64::from(header.header_size),
+            link: header.link(),
+            file,
+            path,
+            header,
+            window: Vec::new(),
+            window_offset: 0,
+            limit: u64::MAX,
+        }
+    }
+
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) fn file(&self) -> &dyn File {
+        self.file.as_ref()
+    }
+
+    /// The bytes read last; payloads of frames returned since lie in it.
+    pub(crate) fn window(&self) -> &[u8] {
+        &self.window
+    }
+
+    /// LSN of the next frame.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.header.lsn_at(self.offset)
+    }
+
+    pub(crate) fn link(&self) -> u32 {
+        self.link
+    }
+
+    pub(crate) fn bookmark(&self) -> Bookmark {
+        Bookmark {
+            offset: self.offset,
+            link: self.link,
+        }
+    }
+
+    pub(crate) fn return_to(&mut self, bookmark: Bookmark) {
+        self.offset = bookmark.offset;
+        self.link = bookmark.link;
+    }
+
+    /// Lets the walk go up to `lsn` and no further. What was read beyond an earlier limit is
+    /// forgotten, since it may have changed.
+    pub(crate) fn set_limit(&mut self, lsn: Lsn) {
+        let limit = self.header.offset_of(lsn).unwrap_or(0);
+        if limit != self.limit {
+            let keep = self.limit.saturating_sub(self.window_offset);
+            let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+            self.window.truncate(keep);
+            self.limit = limit;
+        }
+    }
+
+    /// Lets the walk go further, up to `lsn`; false if that is no further than before.
+    pub(crate) fn raise_limit(&mut self, lsn: Lsn) -> bool {
+        let limit = self.limit;
+        self.set_limit(lsn);
+        self.limit > limit
+    }
+
+    /// Where in the log the next frame stands.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            path: Some(self.path.clone()),
+            segment: self.header.segment_number,
+            offset: self.offset,
+            lsn: self.lsn(),
+        }
+    }
+
+    /// The next accepted frame, or why there is none. An error is one of reading.
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        self.step_where(true).map(|step| match step {
+            Some(step) => step,
+            None => Step::Stop(StopCause::Limit),
+        })
+    }
+
+    /// Like [`step`](Self::step), but `None` if that would read from the file: what lies in the
+    /// window then stays where it is.
+    pub(crate) fn step_in_window(&mut self) -> Result<Option<Step>> {
+        self.step_where(false)
+    }
+
+    fn step_where(&mut self, may_read: bool) -> Result<Option<Step>> {
+        if self.offset >= self.limit {
+            return Ok(Some(Step::Stop(StopCause::Limit)));
+        }
+        let Some(at) = self.locate(HEADER_LEN, may_read)? else {
+            return Ok(None);
+        };
+        let bytes = self.window.get(at..).unwrap_or_default();
+        let head = bytes.get(..HEADER_LEN.min(bytes.len())).unwrap_or_default();
+        if head.len() < HEADER_LEN && self.offset + HEADER_LEN as u64 > self.limit {
+            return Ok(Some(Step::Stop(StopCause::Limit)));
+        }
+        if head.len() < HEADER_LEN || head[..4] == [0; 4] {
+            if head.iter().all(|&byte| byte == 0) {
+                return Ok(Some(Step::Stop(StopCause::ZeroHeader)));
+            }
+            if head.len() < HEADER_LEN {
+                return Ok(self.refuse(format!(
+                    "the file ends after {} of the 64 bytes of a frame header",
+                    head.len()
+                )));
+            }
+        }
+        let Some((header, header_crc)) = FrameHeader::decode(head) else {
+            return Ok(self.refuse(format!(
+                "header checksum {:#010x}, computed {:#010x}",
+                crate::format::get_u32(head, 0),
+                crc32(head.get(4..).unwrap_or_default())
+            )));
+        };
+        if header.salt != self.header.salt {
+            return Ok(Some(Step::Stop(StopCause::OtherGeneration)));
+        }
+        if header.lsn != self.lsn() {
+            return Ok(self.refuse(format!("LSN {}, expected {}", header.lsn, self.lsn())));
+        }
+        if header.link != self.link {
+            return Ok(self.refuse(format!(
+                "link {:#010x}, expected {:#010x}",
+                header.link, self.link
+            )));
+        }
+        let payload_len = header.payload_len as usize;
+        if payload_len > PAYLOAD_LEN_MAX {
+            return Ok(self.refuse(format!(
+                "payload length {payload_len}, at most {PAYLOAD_LEN_MAX} are allowed"
+            )));
+        }
+        let frame_len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
+        let Some(at) = self.locate(frame_len, may_read)? else {
+            return Ok(None);
+        };
+        let payload = at + HEADER_LEN..at + HEADER_LEN + payload_len;
+        let Some(bytes) = self.window.get(at..at + frame_len) else {
+            if self.offset + header.frame_len() > self.limit {
+                return Ok(Some(Step::Stop(StopCause::Limit)));
+            }
+            return Ok(self.refuse(format!("the file ends inside a frame of {frame_len} bytes")));
+        };
+        let computed = crc32(&bytes[HEADER_LEN..HEADER_LEN + payload_len]);
+        if computed != header.payload_crc {
+            return Ok(self.refuse(format!(
+                "payload checksum {:#010x}, computed {computed:#010x}",
+                header.payload_crc
+            )));
+        }
+        self.offset += header.frame_len();
+        self.link = header_crc;
+        Ok(Some(Step::Frame(AcceptedFrame { header, payload })))
+    }
+
+    fn refuse(&self, what: String) -> Option<Step> {
+        Some(Step::Stop(StopCause::Refused(what)))
+    }
+
+    /// Makes sure that `len` bytes from the next frame on are in the window, or all that the file
+    /// has, and says where they begin. `None` if they are not there and `may_read` is false.
+    fn locate(&mut self, len: usize, may_read: bool) -> Result<Option<usize>> {
+        if let Some(at) = self.in_window(len) {
+            return Ok(Some(at));
+        }
+        if !may_read {
+            return Ok(None);
+        }
+        self.refill(len)?;
+        Ok(Some(0))
+    }
+
+    /// Where `len` bytes from the next frame on begin in the window, if they are all there.
+    fn in_window(&self, len: usize) -> Option<usize> {
+        let at = usize::try_from(self.offset.checked_sub(self.window_offset)?).ok()?;
+        (at.checked_add(len)? <= self.window.len()).then_some(at)
+    }
+
+    /// Moves the window so that it begins at the next frame, and fills it.
+    fn refill(&mut self, len: usize) -> Result<()> {
+        let file_len = self
+            .file
+            .len()
+            .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
+        let there = file_len.min(self.limit).saturating_sub(self.offset);
+        let wanted = usize::try_from(there)
+            .unwrap_or(usize::MAX)
+            .min(len.max(WINDOW_LEN));
+        let kept = self
+            .offset
+            .checked_sub(self.window_offset)
+            .and_then(|at| usize::try_from(at).ok())
+            .filter(|&at| at < self.window.len());
+        match kept {
+            Some(at) => {
+                self.window.drain(..at);
+            }
+            None => self.window.clear(),
+        }
+        self.window_offset = self.offset;
+        let have = self.window.len().min(wanted);
+        self.window
+            .try_reserve_exact(wanted - have)
+            .map_err(|_| Error::no_memory("a frame", wanted))?;
+        self.window.resize(wanted, 0);
+        let read = read_full_at(
+            self.file.as_ref(),
+            self.offset + have as u64,
+            &mut self.window[have..],
+        )
+        .map_err(|error| Error::io("read", &self.path, error).at(self.place()));
+        match read {
+            Ok(read) => {
+                self.window.truncate(have + read);
+                Ok(())
+            }
+            Err(error) => {
+                self.window.truncate(have);
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a log's directory holds, before anything is walked: FORMAT.md sections 12.1 and 12.2.
+//!
+//! Takes a directory; hands on the control file, the segments that belong to the log with their
+//! headers, and, where one can't be used, why. Reads only.
+
+use super::control_file::{read_control, ControlFound};
+use super::layout::{is_known_name, segment_name, segment_number, Layout};
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::format::segment_header::SegmentHeader;
+use crate::lsn::Seq;
+use crate::vfs::Vfs;
+use std::collections::BTreeMap;
+use std::io;
+
+/// A segment of the log that can't be used, and why (row M of the decision table).
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) number: u64,
+    pub(crate) error: Error,
+}
+
+/// The directory of a log as it was found.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) control: ControlFound,
+    /// Headers of the usable segments, from the first up to the first that can't be used.
+    pub(crate) segments: BTreeMap<u64, SegmentHeader>,
+    /// The first segment that is missing or can't be used. Those behind it were not looked at.
+    pub(crate) unusable: Option<Unusable>,
+    /// Smallest number that belongs to the log.
+    pub(crate) first_segment: u64,
+    /// Greatest number found.
+    pub(crate) last_segment: u64,
+    /// Records up to this number are never replayed.
+    pub(crate) truncated_seq: Seq,
+    /// Files of segments that were truncated but not deleted yet.
+    pub(crate) retired: Vec<u64>,
+}
+
+/// What was found where a log was looked for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No directory.
+    Nothing,
+    /// A directory in which a log may be made: empty, or left by a crash during creation.
+    Room,
+    /// A directory that holds other things.
+    Foreign(String),
+    /// A log.
+    Log(Box<Survey>),
+}
+
+/// Looks at the directory. An error is one of reading; damage is part of the answer.
+pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
+    let entries = match vfs.list(layout.dir()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(Error::io("list", layout.dir(), error)),
+    };
+    let control = read_control(vfs, layout)?;
+    let mut numbers: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| segment_number(&entry.name))
+        .collect();
+    numbers.sort_unstable();
+    let Some((first_found, last_found)) = numbers.first().zip(numbers.last()) else {
+        if let Some(control) = control.newest {
+            return Ok(Found::Log(Box::new(Survey {
+                first_segment: control.first_segment,
+                last_segment: control.last_segment,
+                truncated_seq: control.truncated_seq,
+                unusable: Some(missing(
+                    layout,
+                    control.first_segment,
+                    "the control file names it",
+                )),
+                control: ControlFound {
+                    newest: Some(control),
+                    state: super::report::ControlState::Good,
+                },
+                segments: BTreeMap::new(),
+                retired: Vec::new(),
+            })));
+        }
+        let foreign = entries.into_iter().find(|e| !is_known_name(&e.name));
+        return Ok(foreign.map_or(Found::Room, |entry| Found::Foreign(entry.name)));
+    };
+    let first_segment = control.newest.map_or(*first_found, |c| c.first_segment);
+    let last_segment = control
+        .newest
+        .map_or(*last_found, |c| c.last_segment.max(*last_found));
+    let mut found = Survey {
+        first_segment,
+        last_segment,
+        truncated_seq: control.newest.map_or(0, |c| c.truncated_seq),
+        retired: numbers
+            .iter()
+            .copied()
+            .filter(|&number| number < first_segment)
+            .collect(),
+        segments: BTreeMap::new(),
+        unusable: None,
+        control,
+    };
+    numbers.retain(|&number| number >= first_segment);
+    found.judge_headers(vfs, layout, &numbers)?;
+    if found.control.newest.is_none() {
+        if let Some(header) = found.segments.values().next() {
+            found.truncated_seq = header.first_seq - 1;
+        }
+    }
+    Ok(Found::Log(Box::new(found)))
+}
+
+impl Survey {
+    /// Opens the segments in order and stops at the first that can't be used.
+    fn judge_headers(&mut self, vfs: &dyn Vfs, layout: &Layout, numbers: &[u64]) -> Result<()> {
+        let mut expected = self.first_segment;
+        for &number in numbers {
+            if number != expected {
+                break;
+            }
+            match self.judge_header(vfs, layout, number) {
+                Ok(header) => {
+                    self.segments.insert(number, header);
+                }
+                Err(error) => match error.kind() {
+                    // A lone file that is no segment makes no log, and a newer log is not a
+                    // damaged one: both are the answer to the whole question.
+                    ErrorKind::Newer => return Err(error),
+                    ErrorKind::NotALog if numbers.len() == 1 && self.control.newest.is_none() => {
+                        return Err(error)
+                    }
+                    ErrorKind::NotALog | ErrorKind::Corrupt => {
+                        let place = error.place().clone();
+                        self.unusable = Some(Unusable {
+                            number,
+                            error: error.into_kind(ErrorKind::Corrupt, "row M").at(place),
+                        });
+                        return Ok(());
+                    }
+                    _ => return Err(error),
+                },
+            }
+            expected = number + 1;
+        }
+        if expected <= self.last_segment {
+            self.unusable = Some(missing(layout, expected, "segments around it are there"));
+        }
+        Ok(())
+    }
+
+    fn judge_header(&self, vfs: &dyn Vfs, layout: &Layout, number: u64) -> Result<SegmentHeader> {
+        let (_, header) = super::segment_file::open_segment(vfs, layout, number)?;
+        let log_id = match (&self.control.newest, self.segments.values().next()) {
+            (Some(control), _) => control.log_id,
+            (None, Some(first)) => first.log_id,
+            (None, None) => header.log_id,
+        };
+        let refuse = |what: String| {
+            Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{}: {what}", segment_name(number)),
+            )
+            .at(Place {
+                path: Some(layout.segment(number)),
+                segment: number,
+                ..Place::default()
+            }))
+        };
+        if header.log_id != log_id {
+            return refuse(format!(
+                "it belongs to another log: id {}, expected {}",
+                hex(&header.log_id),
+                hex(&log_id)
+            ));
+        }
+        if let Some(before) = self.segments.get(&(number - 1)) {
+            if header.prev_end_lsn < before.base_lsn {
+                return refuse(format!(
+                    "prev_end_lsn {} lies before the segment that it follows, which begins at {}",
+                    header.prev_end_lsn, before.base_lsn
+                ));
+            }
+            if header.application_id != before.application_id {
+                return refuse(format!(
+                    "application id {}, expected {}",
+                    header.application_id, before.application_id
+                ));
+            }
+        }
+        Ok(header)
+    }
+
+    /// The identity of the log, from the control file or the first segment.
+    pub(crate) fn log_id(&self) -> [u8; 16] {
+        self.control
+            .newest
+            .map(|control| control.log_id)
+            .or_else(|| self.segments.values().next().map(|header| header.log_id))
+            .unwrap_or_default()
+    }
+}
+
+fn missing(layout: &Layout, number: u64, why: &str) -> Unusable {
+    let place = Place {
+        path: Some(layout.segment(number)),
+        segment: number,
+        ..Place::default()
+    };
+    let message = format!("row M: {} is missing: {why}", segment_name(number));
+    Unusable {
+        number,
+        error: Error::new(ErrorKind::Corrupt, message).at(place),
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,355 @@
+//! What readers may see: the segments of an open log, and the place at which they stop.
+//!
+//! The writer publishes here after a group is acknowledged; cursors of the same handle read it. A
+//! handle opened for reading only has no writer: it looks at the directory again when a cursor
+//! arrives at the end ([`LogView::refresh`]).
+
+use super::layout::Layout;
+use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, Extent};
+use super::report::{EvidenceSource, RecoveryReport, Verdict};
+use super::survey::{survey, Found, Survey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::segment_header::SegmentHeader;
+use crate::format::tail_page;
+use crate::lsn::{Lsn, Seq};
+use crate::vfs::Vfs;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where reading ends.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// Committed records are delivered up to here, in the last segment. Arriving here is the end
+    /// for now; stopping before it is corruption.
+    pub(crate) lsn: Lsn,
+    /// Raw cursors go on up to here (X): what lies between is not committed.
+    pub(crate) raw_lsn: Lsn,
+    /// The end is torn at `raw_lsn`.
+    pub(crate) torn: bool,
+    /// Nothing is accepted at `lsn`: the error that a reader gets on arriving there.
+    pub(crate) error: Option<Arc<Error>>,
+}
+
+/// The state that the writer publishes and cursors read, under one short lock.
+#[derive(Debug)]
+struct State {
+    segments: BTreeMap<u64, SegmentHeader>,
+    end: End,
+    truncated_seq: Seq,
+    /// Generation of the control file when it was last looked at (readers only).
+    control_generation: u64,
+    /// Whether a writer was live then (readers only).
+    writer_live: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LogView {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) layout: Layout,
+    /// Whether this is the view of a handle opened for reading only.
+    read_only: bool,
+    state: Mutex<State>,
+}
+
+impl LogView {
+    /// The view of a writer.
+    pub(crate) fn of_writer(
+        vfs: Arc<dyn Vfs>,
+        layout: Layout,
+        segments: BTreeMap<u64, SegmentHeader>,
+        end_lsn: Lsn,
+        truncated_seq: Seq,
+    ) -> LogView {
+        LogView {
+            vfs,
+            layout,
+            read_only: false,
+            state: Mutex::new(State {
+                segments,
+                end: End {
+                    lsn: end_lsn,
+                    raw_lsn: end_lsn,
+                    torn: false,
+                    error: None,
+                },
+                truncated_seq,
+                control_generation: 0,
+                writer_live: true,
+            }),
+        }
+    }
+
+    /// The view of a reader, with the report of what it found.
+    pub(crate) fn of_reader(
+        vfs: Arc<dyn Vfs>,
+        layout: Layout,
+    ) -> Result<(LogView, RecoveryReport)> {
+        let (state, report) = look(vfs.as_ref(), &layout)?;
+        let view = LogView {
+            vfs,
+            layout,
+            read_only: true,
+            state: Mutex::new(state),
+        };
+        Ok((view, report))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is replaced field by field with plain values; a panic leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where reading ends now.
+    pub(crate) fn end(&self) -> End {
+        self.state().end.clone()
+    }
+
+    pub(crate) fn truncated_seq(&self) -> Seq {
+        self.state().truncated_seq
+    }
+
+    pub(crate) fn segment(&self, number: u64) -> Option<SegmentHeader> {
+        self.state().segments.get(&number).cloned()
+    }
+
+    pub(crate) fn first_segment(&self) -> Option<u64> {
+        self.state().segments.keys().next().copied()
+    }
+
+    pub(crate) fn last_segment(&self) -> Option<u64> {
+        self.state().segments.keys().next_back().copied()
+    }
+
+    pub(crate) fn segments(&self) -> Vec<SegmentHeader> {
+        self.state().segments.values().cloned().collect()
+    }
+
+    /// The segment in which the record after `after_seq` stands or will stand.
+    pub(crate) fn segment_for(&self, after_seq: Seq) -> Option<SegmentHeader> {
+        let state = self.state();
+        state
+            .segments
+            .values()
+            .rev()
+            .find(|header| header.first_seq <= after_seq.saturating_add(1))
+            .or_else(|| state.segments.values().next())
+            .cloned()
+    }
+
+    /// The segment whose LSNs include `lsn`, if one does.
+    pub(crate) fn segment_with(&self, lsn: Lsn) -> Option<SegmentHeader> {
+        let state = self.state();
+        state
+            .segments
+            .values()
+            .rev()
+            .find(|header| header.base_lsn <= lsn)
+            .cloned()
+    }
+
+    /// Writer: everything below `lsn` is acknowledged.
+    pub(crate) fn publish_end(&self, lsn: Lsn) {
+        let mut state = self.state();
+        state.end.lsn = lsn;
+        state.end.raw_lsn = lsn;
+    }
+
+    /// Writer: a new last segment.
+    pub(crate) fn publish_segment(&self, header: SegmentHeader) {
+        self.state().segments.insert(header.segment_number, header);
+    }
+
+    /// Writer: records up to `truncated_seq` and segments below `first_segment` are gone.
+    pub(crate) fn publish_truncation(&self, truncated_seq: Seq, first_segment: u64) {
+        let mut state = self.state();
+        state.truncated_seq = truncated_seq;
+        state.segments.retain(|&number, _| number >= first_segment);
+    }
+
+    /// Looks again whether there is more to read. Costs nothing for a writer's handle.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let live = self.writer_is_live()?;
+        let (was_live, generation, last, log_id) = {
+            let state = self.state();
+            let last = state.segments.last_key_value();
+            (
+                state.writer_live,
+                state.control_generation,
+                last.map_or(0, |(number, _)| *number),
+                last.map_or([0; 16], |(_, header)| header.log_id),
+            )
+        };
+        if live && was_live {
+            let page = read_tail_page(self.vfs.as_ref(), &self.layout, &log_id);
+            if let Some(page) = page.filter(|page| page.segment_number == last) {
+                let mut state = self.state();
+                state.end.lsn = state.end.lsn.max(page.acknowledged_lsn);
+                state.end.raw_lsn = state.end.lsn;
+                return Ok(());
+            }
+        }
+        if !live && !was_live {
+            let control = super::control_file::read_control(self.vfs.as_ref(), &self.layout)?;
+            if generation == control.newest.map_or(0, |newest| newest.generation) {
+                return Ok(());
+            }
+        }
+        let (fresh, _) = look(self.vfs.as_ref(), &self.layout)?;
+        let mut state = self.state();
+        // A live writer's marks only grow; a slower look must not take a faster one back.
+        if !(fresh.writer_live && state.writer_live && fresh.end.lsn < state.end.lsn) {
+            *state = fresh;
+        }
+        Ok(())
+    }
+
+    fn writer_is_live(&self) -> Result<bool> {
+        writer_is_live(self.vfs.as_ref(), &self.layout)
+    }
+}
+
+fn writer_is_live(vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
+    let holder = vfs
+        .lock_holder(&layout.lock())
+        .map_err(|error| Error::io("look up lock", &layout.lock(), error))?;
+    Ok(holder.is_some())
+}
+
+/// How often a look is repeated when the writer deletes segments under it.
+const LOOKS_MAX: u32 = 20;
+
+/// Looks at a log without touching it.
+fn look(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {
+    let mut last_error = None;
+    for _ in 0..LOOKS_MAX {
+        match look_once(vfs, layout) {
+            // Between listing and opening, a writer may have retired what was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && last_error.is_none() => {
+                match vfs.list(layout.dir()) {
+                    Ok(_) => last_error = Some(error),
+                    Err(_) => return Err(error),
+                }
+            }
+            Ok((state, report)) if report.row == "M" && state.writer_live => {
+                last_error = None;
+                if state.segments.is_empty() {
+                    continue;
+                }
+                return Ok((state, report));
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(last_error.unwrap_or_else(|| Error::new(ErrorKind::Busy, "the log changes too fast")))
+}
+
+fn look_once(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {
+    // The mark before the list: segments can only be added between the two, so every segment up
+    // to the mark is in the list.
+    let live = writer_is_live(vfs, layout)?;
+    let page = if live {
+        read_tail_bytes(vfs, layout)
+    } else {
+        None
+    };
+    let found = match survey(vfs, layout)? {
+        Found::Log(found) => *found,
+        Found::Nothing | Found::Room | Found::Foreign(_) => {
+            return Err(no_log(layout));
+        }
+    };
+    let mark = page
+        .zip(vfs.boot_id().ok())
+        .and_then(|(page, boot_id)| tail_page::decode(&page, &found.log_id(), &boot_id));
+    let (end, report) = match mark.filter(|_| found.unusable.is_none()) {
+        Some(page) => look_at_live(&found, page.acknowledged_lsn),
+        None => look_at_end(vfs, layout, &found, live)?,
+    };
+    let state = State {
+        end,
+        control_generation: found.control.newest.map_or(0, |newest| newest.generation),
+        truncated_seq: found.truncated_seq,
+        segments: found.segments,
+        writer_live: live,
+    };
+    Ok((state, report))
+}
+
+/// Beside a live writer nothing is judged: the end is where it says, and what lies beyond is being
+/// written.
+fn look_at_live(found: &Survey, acknowledged_lsn: Lsn) -> (End, RecoveryReport) {
+    let end = End {
+        lsn: acknowledged_lsn,
+        raw_lsn: acknowledged_lsn,
+        torn: false,
+        error: None,
+    };
+    let report = RecoveryReport {
+        verdict: Verdict::CleanEnd,
+        row: "LIVE",
+        segment: found.last_segment,
+        offset: 0,
+        lsn: acknowledged_lsn,
+        end_lsn: acknowledged_lsn,
+        next_seq: 0,
+        evidence_lsn: acknowledged_lsn,
+        evidence_source: EvidenceSource::TailPage,
+        dropped_bytes: 0,
+        dropped_records: 0,
+        rescued_bytes: 0,
+        control: found.control.state,
+        first_segment: found.first_segment,
+        last_segment: found.last_segment,
+        truncated_seq: found.truncated_seq,
+        reason: String::new(),
+        duration_ns: 0,
+        repaired: false,
+    };
+    (end, report)
+}
+
+fn look_at_end(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    found: &Survey,
+    live: bool,
+) -> Result<(End, RecoveryReport)> {
+    let mut judgement = judge(vfs, layout, found, Extent::End)?;
+    let end = match judgement.error.take() {
+        Some(error) => End {
+            lsn: Lsn(u64::MAX),
+            raw_lsn: Lsn(u64::MAX),
+            torn: false,
+            error: Some(Arc::new(error)),
+        },
+        // A live writer without its page: only what it promised on disk is known to be
+        // acknowledged.
+        None if live => {
+            let lsn = judgement.report.end_lsn.min(judgement.report.evidence_lsn);
+            End {
+                lsn,
+                raw_lsn: lsn,
+                torn: false,
+                error: None,
+            }
+        }
+        None => End {
+            lsn: judgement.report.end_lsn,
+            raw_lsn: judgement.report.lsn,
+            torn: judgement.report.verdict == Verdict::Torn,
+            error: None,
+        },
+    };
+    Ok((end, judgement.report))
+}
+
+pub(crate) fn no_log(layout: &Layout) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("there is no log at {}", layout.dir().display()),
+    )
+}

@@ -1,0 +1,284 @@
+//! Shows that `include/duralog.h` says what the library does.
+//!
+//! - It is what `src/ffi` generates, section by section in learning order, and nothing was edited
+//!   by hand. `DURALOG_BLESS=1 cargo test --test header` writes it anew.
+//! - It compiles alone, without a warning, as C99, C11 and C++17; so does every `*_INIT` macro.
+//! - What it declares is exactly what the shared library exports.
+//! - Its structs have the sizes that Rust gives them, and those are of the first version.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod common;
+
+use cbindgen::{Builder, Config};
+use duralog::ffi::{append, cursor, last_error, options, recovery_report, replay, stat};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The header's sections: title and source file.
+const SECTIONS: [(&str, &str); 11] = [
+    ("Versions", "version.rs"),
+    ("Status", "status.rs"),
+    ("The last error", "last_error.rs"),
+    ("Options", "options.rs"),
+    ("Opening and closing a log", "wal.rs"),
+    ("Appending", "append.rs"),
+    ("Sync, checkpoint, truncation", "maintain.rs"),
+    ("Replay", "replay.rs"),
+    ("Cursors", "cursor.rs"),
+    ("Statistics", "stat.rs"),
+    ("What opening found", "recovery_report.rs"),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn header_path() -> PathBuf {
+    root().join("include/duralog.h")
+}
+
+fn generate() -> String {
+    let config = Config::from_file(root().join("cbindgen.toml")).unwrap();
+    let mut header = config.header.clone().unwrap().trim_start().to_owned();
+    for (title, file) in SECTIONS {
+        let source = root().join("src/ffi").join(file);
+        let rule = "=".repeat(90 - title.len());
+        write!(header, "\n/* == {title} {rule} */\n\n").unwrap();
+        header.push_str(section(&config, &source).trim());
+        header.push('\n');
+    }
+    header.push_str(config.trailer.as_deref().unwrap());
+    header
+}
+
+fn section(config: &Config, source: &Path) -> String {
+    let mut config = config.clone();
+    config.header = None;
+    config.trailer = None;
+    // Everything public in the file belongs to the section, also what only a later section uses.
+    let text = fs::read_to_string(source).unwrap();
+    for line in text.lines() {
+        let name = ["pub struct ", "pub enum ", "pub type "]
+            .iter()
+            .find_map(|start| line.strip_prefix(start));
+        if let Some(name) = name {
+            let end = name.find([' ', '<', '=']).unwrap_or(name.len());
+            config.export.include.push(name[..end].to_owned());
+        }
+    }
+    let mut bytes = Vec::new();
+    Builder::new()
+        .with_config(config)
+        .with_src(source)
+        .generate()
+        .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
+        .write(&mut bytes);
+    let section = String::from_utf8(bytes).unwrap();
+    with_initialisers(&with_short_comments(&without_tags(&section)))
+}
+
+/// Calls types by their typedef everywhere but where they are defined.
+fn without_tags(section: &str) -> String {
+    let untagged = |line: &str| {
+        if line.starts_with("typedef struct ") || line.trim_start().starts_with('*') {
+            line.to_owned()
+        } else {
+            line.replace("struct ", "")
+        }
+    };
+    section.lines().map(|line| untagged(line) + "\n").collect()
+}
+
+/// Puts comments of one line on one line.
+fn with_short_comments(section: &str) -> String {
+    let lines: Vec<&str> = section.lines().collect();
+    let mut short = String::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let window = (lines[at], lines.get(at + 1), lines.get(at + 2));
+        if let (open, Some(text), Some(close)) = window {
+            if open.trim() == "/**" && close.trim() == "*/" && open.len() + text.trim().len() < 99 {
+                let text = text.trim().trim_start_matches('*').trim();
+                let indent = &open[..open.len() - 3];
+                writeln!(short, "{indent}/** {text} */").unwrap();
+                at += 3;
+                continue;
+            }
+        }
+        writeln!(short, "{}", lines[at].trim_end()).unwrap();
+        at += 1;
+    }
+    short
+}
+
+/// Adds behind every struct that begins with `struct_size` the macro that initialises it. All
+/// fields are listed, because a shorter initialiser is a warning in C++.
+fn with_initialisers(section: &str) -> String {
+    let mut out = String::new();
+    let mut fields: Vec<String> = Vec::new();
+    for line in section.lines() {
+        writeln!(out, "{line}").unwrap();
+        if let Some(name) = line.strip_prefix("} ").and_then(|l| l.strip_suffix(';')) {
+            if fields.first().is_some_and(|f| f == "struct_size") {
+                let zeros: Vec<&str> = fields[1..]
+                    .iter()
+                    .map(|field| if field.ends_with(']') { "{0}" } else { "0" })
+                    .collect();
+                let init = name.strip_suffix("_t").unwrap().to_uppercase() + "_INIT";
+                let zeros = zeros.join(", ");
+                let one_line = format!("#define {init} {{ sizeof({name}), {zeros} }}");
+                write!(out, "\n/** Initialises a {name}. */\n").unwrap();
+                if one_line.len() <= 100 {
+                    writeln!(out, "{one_line}").unwrap();
+                } else {
+                    write!(
+                        out,
+                        "#define {init} \\\n    {{ sizeof({name}), {zeros} }}\n"
+                    )
+                    .unwrap();
+                }
+            }
+            fields.clear();
+        } else if line.starts_with("    ") && line.ends_with(';') {
+            let declaration = line.trim().trim_end_matches(';');
+            let name = declaration.rsplit([' ', '*']).next().unwrap();
+            fields.push(name.to_owned());
+        }
+    }
+    out
+}
+
+#[test]
+fn header_is_what_the_sources_generate() {
+    let generated = generate();
+    if std::env::var_os("DURALOG_BLESS").is_some() {
+        fs::write(header_path(), &generated).unwrap();
+        return;
+    }
+    let committed = fs::read_to_string(header_path()).unwrap_or_default();
+    if committed != generated {
+        let differs = committed
+            .lines()
+            .zip(generated.lines())
+            .position(|(old, new)| old != new)
+            .unwrap_or_else(|| committed.lines().count().min(generated.lines().count()));
+        panic!(
+            "include/duralog.h differs from what src/ffi generates, first in line {}:\n\
+             committed: {:?}\ngenerated: {:?}\nDURALOG_BLESS=1 cargo test --test header writes it",
+            differs + 1,
+            committed.lines().nth(differs),
+            generated.lines().nth(differs),
+        );
+    }
+}
+
+#[test]
+fn header_compiles_alone_without_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    for language in common::LANGUAGES {
+        // Alone: nothing else was included before it. Not as the main file, where `#pragma once`
+        // and the like would be judged differently.
+        let source = directory.path().join("alone.c");
+        fs::write(
+            &source,
+            "#include \"duralog.h\"\n#include \"duralog.h\"\nint unused;\n",
+        )
+        .unwrap();
+        for source in [source, root().join("tests/c/initialisers.c")] {
+            let out = directory.path().join("out.o");
+            let mut compile = common::compiler(language);
+            compile.arg("-c").arg(&source).arg("-o").arg(out);
+            common::run(&mut compile);
+        }
+    }
+}
+
+#[test]
+fn a_header_with_a_warning_would_be_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("short.c");
+    let short = "#include \"duralog.h\"\nwal_stat_t s = { sizeof(wal_stat_t) };\n";
+    fs::write(&source, short).unwrap();
+    for language in common::LANGUAGES {
+        let mut compile = common::compiler(language);
+        compile.arg("-fsyntax-only").arg(&source);
+        let output = compile.output().unwrap();
+        assert!(!output.status.success(), "{language:?}");
+    }
+}
+
+#[test]
+fn exported_symbols_are_the_declared_functions() {
+    let library = common::library_dir().join("libduralog.so");
+    let output = common::run(
+        Command::new("nm")
+            .args(["-D", "--defined-only", "--format=posix"])
+            .arg(library),
+    );
+    let exported: BTreeSet<&str> = output
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let header = fs::read_to_string(header_path()).unwrap();
+    let declared = declared_functions(&header);
+    let declared: BTreeSet<&str> = declared.iter().map(String::as_str).collect();
+    assert!(declared.len() >= 20, "{declared:?}");
+    assert_eq!(exported, declared);
+}
+
+/// Names of functions declared in `header`: what stands before a parenthesis at the start of a
+/// declaration that is neither a type nor a macro nor a comment.
+fn declared_functions(header: &str) -> Vec<String> {
+    header
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter(|line| !line.starts_with("typedef") && !line.starts_with("extern"))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn structs_have_the_sizes_of_the_first_version() {
+    let expected = [
+        (
+            "duralog_error_t",
+            56,
+            size_of::<last_error::duralog_error_t>(),
+        ),
+        ("wal_options_t", 40, size_of::<options::wal_options_t>()),
+        ("wal_op_t", 40, size_of::<append::wal_op_t>()),
+        ("wal_record_t", 64, size_of::<replay::wal_record_t>()),
+        ("wal_page_t", 104, size_of::<cursor::wal_page_t>()),
+        ("wal_stat_t", 144, size_of::<stat::wal_stat_t>()),
+        (
+            "wal_recovery_report_t",
+            648,
+            size_of::<recovery_report::wal_recovery_report_t>(),
+        ),
+    ];
+    let mut source = String::from("#include \"duralog.h\"\n");
+    for (name, first, now) in expected {
+        // A struct may grow only by a field at its end; then the first version's size stays in
+        // `SizedStruct::LEN_FIRST` and the number here changes with the changelog.
+        assert_eq!(now, first, "{name}");
+        let check = format!("char {name}_size[sizeof({name}) == {now} ? 1 : -1];\n");
+        source.push_str(&check);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sizes.c");
+    fs::write(&path, source).unwrap();
+    for language in common::LANGUAGES {
+        common::run(common::compiler(language).arg("-fsyntax-only").arg(&path));
+    }
+}

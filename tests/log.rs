@@ -1,0 +1,159 @@
+//! The log as a library user sees it: what is appended comes back, in every mode, after every kind
+//! of reopening, and nothing else does.
+
+use duralog::{Durability, EntryKind, OpenHow, Record, SyncMode, Wal, WalOptions};
+use std::path::Path;
+
+fn all(wal: &Wal, after: u64) -> Vec<(u64, Vec<u8>, Vec<u8>)> {
+    let mut cursor = wal.cursor(after).unwrap();
+    let mut found = Vec::new();
+    while let Some(entry) = cursor.next().unwrap() {
+        assert_eq!(entry.kind, EntryKind::Record);
+        found.push((entry.seq, entry.key.to_vec(), entry.value.to_vec()));
+    }
+    found
+}
+
+fn open(path: &Path) -> Wal {
+    Wal::open(path, &WalOptions::default()).unwrap()
+}
+
+fn put<'a>(key: &'a str, value: &'a str) -> Record<'a> {
+    Record::put(key.as_bytes(), value.as_bytes())
+}
+
+#[test]
+fn what_was_appended_is_replayed_after_a_clean_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let wal = open(&path);
+    assert_eq!(
+        wal.append(put("a", "1"), Durability::AsOpened).unwrap().seq,
+        1
+    );
+    let receipt = wal
+        .append_batch(&[put("b", "2"), put("c", "3")], Durability::AsOpened)
+        .unwrap();
+    assert_eq!((receipt.first_seq, receipt.seq), (2, 4));
+    let before = all(&wal, 0);
+    assert_eq!(before.len(), 3);
+    wal.close().unwrap();
+    drop(wal);
+    let wal = open(&path);
+    assert!(!wal.recovery_report().repaired);
+    assert_eq!(all(&wal, 0), before);
+    assert_eq!(all(&wal, 2).len(), 1);
+    assert_eq!(
+        wal.append(put("d", "4"), Durability::AsOpened).unwrap().seq,
+        5
+    );
+    assert_eq!(wal.stat().unwrap().segment_count, 1);
+}
+
+#[test]
+fn a_log_of_ten_records_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let wal = open(&path);
+    for _ in 0..10 {
+        wal.append(put("key", "value"), Durability::AsOpened)
+            .unwrap();
+    }
+    wal.close().unwrap();
+    let total: u64 = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .filter(|metadata| metadata.is_file())
+        .map(|metadata| metadata.len())
+        .sum();
+    assert!(total <= 128 << 10, "{total} bytes");
+}
+
+#[test]
+fn a_batch_larger_than_a_frame_is_whole_and_segments_rotate() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        sync_mode: SyncMode::Manual,
+        ..WalOptions::default()
+    };
+    let wal = Wal::open(&path, &options).unwrap();
+    let value = vec![7u8; 1000];
+    let records: Vec<Record<'_>> = (0..20_000).map(|_| Record::put(b"k", &value)).collect();
+    let first = wal.append(put("x", "y"), Durability::AsOpened).unwrap();
+    let big = wal.append_batch(&records, Durability::AsOpened).unwrap();
+    assert_eq!(big.first_seq, first.seq + 1);
+    assert_eq!(big.seq, first.seq + 20_001);
+    let after = wal.append(put("x", "z"), Durability::AsOpened).unwrap();
+    assert_eq!(after.seq, big.seq + 1);
+    assert_eq!(wal.stat().unwrap().last_segment, 2);
+    assert_eq!(all(&wal, 0).len(), 20_002);
+    wal.close().unwrap();
+    let reader = Wal::open(
+        &path,
+        &WalOptions {
+            how: OpenHow::ReadOnly,
+            ..options.clone()
+        },
+    )
+    .unwrap();
+    assert_eq!(all(&reader, 0).len(), 20_002);
+    let report = Wal::verify(&path).unwrap();
+    assert_eq!(report.row, "Z", "{report:?}");
+}
+
+#[test]
+fn truncation_is_remembered_and_numbers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        ..WalOptions::default()
+    };
+    let wal = Wal::open(&path, &options).unwrap();
+    let value = vec![1u8; 10_000];
+    for _ in 0..30 {
+        wal.append(Record::put(b"k", &value), Durability::AsOpened)
+            .unwrap();
+    }
+    let segments = wal.stat().unwrap().segment_count;
+    assert!(segments > 3, "{segments}");
+    wal.truncate(25).unwrap();
+    assert_eq!(all(&wal, 0).first().unwrap().0, 26);
+    assert!(wal.stat().unwrap().segment_count < segments);
+    drop(wal);
+    let wal = Wal::open(&path, &options).unwrap();
+    assert_eq!(
+        all(&wal, 0).iter().map(|r| r.0).collect::<Vec<_>>(),
+        [26, 27, 28, 29, 30]
+    );
+    wal.truncate(30).unwrap();
+    assert!(all(&wal, 0).is_empty());
+    assert_eq!(
+        wal.append(put("a", "b"), Durability::AsOpened).unwrap().seq,
+        31
+    );
+    drop(wal);
+    let wal = Wal::open(&path, &options).unwrap();
+    assert_eq!(all(&wal, 0).len(), 1);
+}
+
+#[test]
+fn a_checkpoint_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let wal = open(&path);
+    assert_eq!(wal.last_checkpoint().unwrap(), None);
+    wal.append(put("a", "1"), Durability::AsOpened).unwrap();
+    let receipt = wal.checkpoint(b"snapshot-1").unwrap();
+    assert_eq!(receipt.seq, 2);
+    wal.append(put("a", "2"), Durability::AsOpened).unwrap();
+    let found = wal.last_checkpoint().unwrap().unwrap();
+    assert_eq!((found.seq, found.data.as_slice()), (2, &b"snapshot-1"[..]));
+    drop(wal);
+    let wal = open(&path);
+    assert_eq!(wal.last_checkpoint().unwrap().unwrap().seq, 2);
+    assert_eq!(wal.stat().unwrap().checkpoint_seq, 2);
+    assert_eq!(all(&wal, 0).len(), 2);
+}
