@@ -132,6 +132,14 @@ impl Error {
         }))
     }
 
+    /// A sync of `path` failed. Always [`ErrorKind::Io`], also for "no space": what was to be made
+    /// durable is in doubt, and trying again proves nothing.
+    pub fn sync(path: &Path, source: io::Error) -> Error {
+        let mut error = Error::io("sync", path, source);
+        error.0.kind = ErrorKind::Io;
+        error
+    }
+
     /// Memory for `len` bytes of `what` could not be had.
     pub fn no_memory(what: &str, len: usize) -> Error {
         Error::new(

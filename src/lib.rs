@@ -28,6 +28,17 @@
 //! replay   vfs → wal/replay/: segment_reader → structure → cursor → ffi
 //! ```
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        // A length that does not fit is an error, never a wrapped number.
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod error;
 pub mod ffi;
 pub mod format;

@@ -279,6 +279,18 @@ fn bytes_written_after_a_cut_are_not_seen_without_it() {
     assert!(!found.contains("/f=baa"));
 }
 
+#[test]
+fn a_file_that_was_cut_and_has_its_old_size_again_is_not_the_old_one() {
+    let disk = SimDisk::new(1);
+    let file = durable(&disk, "f", "aa");
+    file.set_len(0).unwrap();
+    write(&file, 0, "bb");
+    assert_eq!(
+        after_cut(&disk),
+        set(&["/f=aa", "/f=", "/f=..", "/f=b.", "/f=.b", "/f=bb"])
+    );
+}
+
 // ---- Names ----
 
 #[test]
@@ -325,6 +337,25 @@ fn a_deletion_may_be_undone_until_the_directory_is_synced() {
 }
 
 #[test]
+fn a_change_of_names_during_the_sync_of_a_directory_is_not_covered_by_it() {
+    let disk = SimDisk::new(1);
+    durable(&disk, "f", "a");
+    let other = disk.clone();
+    disk.during_next_sync(move || other.rename(&path("f"), &path("g")).unwrap());
+    disk.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(after_cut(&disk), set(&["/f=a", "/g=a"]));
+    disk.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(after_cut(&disk), set(&["/g=a"]));
+    // Nor is anything before it returns.
+    let moments = disk.crash_moments();
+    let inside = moments[moments.len() - 2].at;
+    assert_eq!(
+        all(&CrashStates::new(&disk, inside, Fill::Zero)),
+        set(&["/f=a", "/g=a"])
+    );
+}
+
+#[test]
 fn changes_of_one_name_keep_their_order_and_others_do_not() {
     let disk = SimDisk::new(1);
     durable(&disk, "f", "a");
@@ -346,6 +377,20 @@ fn changes_of_one_name_keep_their_order_and_others_do_not() {
     assert_eq!(after_cut(&disk), set(&["", "/f=", "/d/f="]));
     disk.sync_dir(&path("d")).unwrap();
     assert_eq!(after_cut(&disk), set(&["/d/f="]));
+    let disk = SimDisk::new(1);
+    disk.create_dir(&path("d")).unwrap();
+    durable(&disk, "f", "a");
+    disk.rename(&path("f"), &path("g")).unwrap();
+    disk.rename(&path("g"), &path("d/g")).unwrap();
+    disk.sync_dir(&path("d")).unwrap();
+    // Without the first renaming the file would have two names.
+    assert_eq!(after_cut(&disk), set(&["/d/g=a"]));
+    let disk = SimDisk::new(1);
+    durable(&disk, "f", "a");
+    disk.rename(&path("f"), &path("g")).unwrap();
+    disk.open(&path("f"), OpenMode::CreateNew).unwrap();
+    // Without the renaming the new `f` would have replaced the old one.
+    assert_eq!(after_cut(&disk), set(&["/f=a", "/g=a", "/f= /g=a"]));
 }
 
 #[test]
@@ -399,6 +444,13 @@ fn a_size_whose_sync_failed_stays_in_doubt_until_it_changes() {
     file.set_len(3 * SECTOR as u64).unwrap();
     file.sync_data().unwrap();
     assert_eq!(after_cut(&disk), set(&["/f=a.."]));
+    // Or until the bytes at the end are written again.
+    write(&file, 3, "b");
+    disk.fail(FaultPlan::new(Call::SyncData, 1, Fault::Error(errno::EIO)));
+    file.sync_data().unwrap_err();
+    write(&file, 3, "b");
+    file.sync_data().unwrap();
+    assert_eq!(after_cut(&disk), set(&["/f=a..b"]));
 }
 
 #[test]
@@ -504,6 +556,9 @@ fn a_killed_process_leaves_everything_that_returned() {
     assert_ne!(cut.boot_id(), disk.boot_id().unwrap());
     let booted = SimDisk::from_image(&cut, 9);
     assert_eq!(booted.boot_id().unwrap(), cut.boot_id());
+    let other = CrashStates::new(&SimDisk::new(2), disk.now(), Fill::Zero);
+    let other = other.exhaustive().next().unwrap().image();
+    assert_ne!(other.boot_id(), cut.boot_id());
 }
 
 #[test]
@@ -577,6 +632,9 @@ fn marks_are_seen_from_the_moments_after_them() {
     // Three syncs and the end.
     assert_eq!(moments.len(), 4);
     assert_eq!(disk.every_moment().len() as u64, disk.operation_count() + 1);
+    let now = disk.now();
+    disk.acknowledge(9);
+    assert_eq!(disk.acknowledged(now), [7]);
 }
 
 // ---- Faults ----
@@ -757,6 +815,12 @@ fn a_full_disk_takes_what_fits_and_then_nothing() {
     // A disk that boots with files counts them.
     let booted = SimDisk::from_image(&disk.image(), 1);
     assert_eq!(booted.used(), 4 * 4096);
+    // Another name for a file gives nothing back; replacing a file does.
+    booted.rename(&path("f"), &path("g")).unwrap();
+    assert_eq!(booted.used(), 4 * 4096);
+    booted.open(&path("h"), OpenMode::CreateNew).unwrap();
+    booted.rename(&path("h"), &path("g")).unwrap();
+    assert_eq!(booted.used(), 0);
 }
 
 #[test]
@@ -808,6 +872,13 @@ fn damage_by_a_test_is_on_the_medium_at_once() {
     assert_eq!(disk.paths(), [path("f")]);
     assert_eq!(disk.read_file("/g"), None);
     disk.remove("/g").unwrap_err();
+    // It is no operation of the machine, and needs no machine that runs.
+    let operations = disk.operation_count();
+    disk.die_after(operations);
+    disk.unlink(&path("f")).unwrap_err();
+    disk.write_file("/h", &sectors("h")).unwrap();
+    disk.remove("/h").unwrap();
+    assert_eq!(disk.operation_count(), operations + 1);
 }
 
 // ---- The machine ----
@@ -1043,6 +1114,21 @@ fn the_telling_states_are_among_the_ordered_ones() {
             found.iter().any(|state| state == wanted),
             "{wanted} is not in {found:#?}"
         );
+    }
+}
+
+#[test]
+fn every_prefix_of_the_open_changes_is_a_state() {
+    let disk = SimDisk::new(1);
+    let file = durable(&disk, "f", "aaaaaa");
+    for at in 0..6 {
+        write(&file, at, "b");
+    }
+    let states = CrashStates::new(&disk, disk.now(), Fill::Zero);
+    let found: Vec<_> = states.ordered().map(|state| show(&state.image())).collect();
+    for at in 0..=6 {
+        let prefix = format!("/f={}{}", "b".repeat(at), "a".repeat(6 - at));
+        assert!(found.contains(&prefix), "{prefix} is not in {found:#?}");
     }
 }
 

@@ -175,7 +175,7 @@ impl SegmentHeader {
         if major == 0 {
             return wrong("format_major", 0);
         }
-        if size % u32::from(ALIGNMENT) != 0 || size < 128 || size > HEADER_SIZE_MAX {
+        if size % u32::from(ALIGNMENT) != 0 || !(128..=HEADER_SIZE_MAX).contains(&size) {
             return wrong("header_size", u64::from(size));
         }
         if get_u16(bytes, 30) != ALIGNMENT {

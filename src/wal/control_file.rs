@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(crate) struct ControlFound {
     /// The newest valid slot.
     pub(crate) newest: Option<Control>,
+    /// The slot (0 or 1) that holds it.
+    pub(crate) newest_slot: usize,
     /// How much of the file is in order.
     pub(crate) state: ControlState,
 }
@@ -27,6 +29,7 @@ pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFoun
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(ControlFound {
                 newest: None,
+                newest_slot: 1,
                 state: ControlState::Lost,
             })
         }
@@ -37,9 +40,9 @@ pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFoun
         .map_err(|error| Error::io("read", &path, error))?;
     bytes.truncate(len);
     let mut valid = Vec::new();
-    for slot in [0, SLOT_LEN] {
-        match Control::decode(bytes.get(slot..).unwrap_or_default()) {
-            Ok(control) => valid.push(control),
+    for slot in [0, 1] {
+        match Control::decode(bytes.get(slot * SLOT_LEN..).unwrap_or_default()) {
+            Ok(control) => valid.push((slot, control)),
             Err(SlotFault::Invalid) => {}
             Err(SlotFault::Newer) => {
                 return Err(Error::new(
@@ -54,8 +57,15 @@ pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFoun
         1 => ControlState::OneSlot,
         _ => ControlState::Lost,
     };
-    let newest = valid.into_iter().max_by_key(|control| control.generation);
-    Ok(ControlFound { newest, state })
+    let newest = valid
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, control)| control.generation);
+    Ok(ControlFound {
+        newest: newest.map(|(_, control)| control),
+        newest_slot: newest.map_or(1, |(slot, _)| slot),
+        state,
+    })
 }
 
 /// The control file of a log that is open for writing. Owned by the segment writer; nobody else
@@ -64,6 +74,8 @@ pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFoun
 pub(crate) struct ControlFile {
     file: Arc<dyn File>,
     layout: Layout,
+    /// The slot (0 or 1) that holds the newest.
+    slot: usize,
     /// What the newest slot says.
     pub(crate) current: Control,
 }
@@ -85,6 +97,7 @@ impl ControlFile {
         let mut control_file = ControlFile {
             file,
             layout: layout.clone(),
+            slot: found.newest_slot,
             current: Control {
                 generation,
                 ..control
@@ -96,7 +109,7 @@ impl ControlFile {
             // The name: without this a power cut could take the whole file, and with it the note
             // of what was truncated.
             vfs.sync_dir(layout.dir())
-                .map_err(|error| Error::io("sync directory", layout.dir(), error))?;
+                .map_err(|error| Error::sync(layout.dir(), error))?;
         }
         Ok(control_file)
     }
@@ -109,23 +122,19 @@ impl ControlFile {
             generation: self.current.generation + 1,
             ..control
         };
-        let mut slot = vec![0; SLOT_LEN];
+        let mut bytes = vec![0; SLOT_LEN];
         let used = control.encode();
-        slot[..used.len()].copy_from_slice(&used);
-        // Generations alternate between the slots: odd ones in the first, even ones in the second.
-        let offset = if control.generation % 2 == 1 {
-            0
-        } else {
-            SLOT_LEN as u64
-        };
-        write_all_at(self.file.as_ref(), offset, &slot)
+        bytes[..used.len()].copy_from_slice(&used);
+        let older = 1 - self.slot;
+        write_all_at(self.file.as_ref(), (older * SLOT_LEN) as u64, &bytes)
             .map_err(|failure| Error::io("write", &path, failure.error))?;
         // What this says must hold before anything is done that relies on it (segments deleted,
         // a first frame in a new segment, an append after a clean close).
         self.file
             .sync_data()
-            .map_err(|error| Error::io("sync", &path, error))?;
+            .map_err(|error| Error::sync(&path, error))?;
         self.current = control;
+        self.slot = older;
         Ok(())
     }
 

@@ -1,79 +1,143 @@
-//! One thread per process that keeps the promises of the mode `interval` while nobody calls.
+//! One thread per process for what must happen while nobody calls.
 //!
-//! An append syncs by itself once the interval has passed; this thread syncs for a log to which
-//! nobody appends any more. It looks at every registered log each few milliseconds, sleeps while
-//! there is none, and is started by the first log that needs it: a process without such logs has
-//! no thread of ours.
+//! * In the mode `interval`, what was written is synced when its time is up.
+//! * When a log falls idle, a MARK and a note in the control file promise what the last group could
+//!   not promise about itself, which keeps the window of FORMAT.md section 17 ("the residue") short.
+//!
+//! An append *stirs* its log, which costs one atomic operation while the log is stirred already.
+//! The thread looks at stirred logs only, ends when there is none, and is started again by the
+//! next stir: a process whose logs are idle has no thread of ours.
 
 use super::append::group_committer::GroupCommitter;
 use super::append::segment_writer::SegmentWriter;
 use once_cell::sync::Lazy;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A log as the housekeeper knows it: gone as soon as its handle is.
-type Charge = Weak<GroupCommitter<SegmentWriter>>;
+/// A log to which nothing was appended for this long is idle.
+const IDLE: Duration = Duration::from_millis(200);
+/// The thread looks at most this often.
+const LOOK_MIN: Duration = Duration::from_millis(5);
+
+/// What the housekeeper and a handle share.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    committer: Weak<GroupCommitter<SegmentWriter>>,
+    /// How often the log wants to be looked at.
+    look: Duration,
+    /// The log is on the list. Set by a stir; taken back by the thread *before* it looks for the
+    /// last time, so that a stir which comes too late for that look puts the log on the list again.
+    stirred: AtomicBool,
+}
+
+/// A stirred log, as the thread keeps it.
+struct Stirred {
+    charge: Arc<Charge>,
+    /// Groups written when it was looked at last, and when that number changed last.
+    groups: u64,
+    changed: Instant,
+}
 
 #[derive(Default)]
-struct Charges {
-    logs: Vec<(Charge, Duration)>,
-    /// The thread runs. It ends when no log is left, so that a process which closed its logs has
-    /// none.
+struct Household {
+    arrivals: Vec<Arc<Charge>>,
     running: bool,
     fork_count: u64,
 }
 
-static CHARGES: Lazy<(Mutex<Charges>, Condvar)> = Lazy::new(Default::default);
+static HOUSEHOLD: Lazy<Mutex<Household>> = Lazy::new(Mutex::default);
 
-/// Has `log` synced when `interval` has passed since its first unsynced batch.
-pub(crate) fn watch(log: &Arc<GroupCommitter<SegmentWriter>>, interval: Duration, fork_count: u64) {
-    let (charges, _) = &*CHARGES;
-    let mut charges = charges.lock().unwrap_or_else(PoisonError::into_inner);
-    if charges.fork_count != fork_count {
-        // Threads do not survive a fork, nor do the parent's handles.
-        *charges = Charges {
-            fork_count,
-            ..Charges::default()
-        };
+impl Charge {
+    pub(crate) fn new(
+        committer: &Arc<GroupCommitter<SegmentWriter>>,
+        interval: Option<Duration>,
+    ) -> Charge {
+        Charge {
+            committer: Arc::downgrade(committer),
+            look: interval.map_or(IDLE, |interval| interval.min(IDLE)) / 2,
+            stirred: AtomicBool::new(false),
+        }
     }
-    charges.logs.push((Arc::downgrade(log), interval));
-    if !charges.running {
-        let started = thread::Builder::new()
-            .name("duralog".to_string())
-            .spawn(keep_house);
-        // Without a thread the interval is kept by appends and close alone.
-        charges.running = started.is_ok();
-    }
-}
 
-/// Lets the thread notice that a log was closed.
-pub(crate) fn wake() {
-    CHARGES.1.notify_all();
+    /// Something was appended.
+    pub(crate) fn stir(self: &Arc<Charge>, fork_count: u64) {
+        if self.stirred.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if household.fork_count != fork_count {
+            // Threads do not survive a fork, nor do the parent's handles.
+            *household = Household {
+                fork_count,
+                ..Household::default()
+            };
+        }
+        household.arrivals.push(Arc::clone(self));
+        if !household.running {
+            let started = thread::Builder::new()
+                .name("duralog".to_string())
+                .spawn(keep_house);
+            // Without a thread, appends and close do what they can.
+            household.running = started.is_ok();
+        }
+    }
 }
 
 fn keep_house() {
-    let (charges, changed) = &*CHARGES;
+    let mut stirred: Vec<Stirred> = Vec::new();
     loop {
-        let mut logs = Vec::new();
         {
-            let mut charges = charges.lock().unwrap_or_else(PoisonError::into_inner);
-            charges.logs.retain(|(log, _)| log.strong_count() > 0);
-            if charges.logs.is_empty() {
-                charges.running = false;
+            let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            stirred.extend(household.arrivals.drain(..).map(|charge| Stirred {
+                charge,
+                groups: 0,
+                changed: now,
+            }));
+            if stirred.is_empty() {
+                household.running = false;
                 return;
             }
-            let shortest = charges.logs.iter().map(|(_, interval)| *interval).min();
-            let pause = shortest.unwrap_or(Duration::from_millis(100)) / 2;
-            let pause = pause.max(Duration::from_millis(1));
-            let (charges, _) = changed
-                .wait_timeout(charges, pause)
-                .unwrap_or_else(PoisonError::into_inner);
-            logs.extend(charges.logs.iter().filter_map(|(log, _)| log.upgrade()));
         }
-        for log in logs {
-            // An error poisons the handle, and its owner learns of it with the next call.
-            let _ = log.alone_if(SegmentWriter::wants_sync, SegmentWriter::sync);
-        }
+        let pause = stirred.iter().map(|log| log.charge.look).min();
+        thread::sleep(pause.unwrap_or(IDLE).max(LOOK_MIN));
+        stirred.retain_mut(look_after);
     }
+}
+
+/// Looks at one log; false if it needs no more looks until it is stirred again.
+fn look_after(log: &mut Stirred) -> bool {
+    let Some(committer) = log.charge.committer.upgrade() else {
+        return false;
+    };
+    let now = Instant::now();
+    let idle_since = log.changed;
+    let mut groups = log.groups;
+    // An error poisons the handle, and its owner learns of it with the next call.
+    let looked = committer.alone_if(
+        |writer| {
+            groups = writer.counters.groups;
+            writer.wants_sync()
+        },
+        SegmentWriter::sync,
+    );
+    if looked.is_err() {
+        return false;
+    }
+    if groups != log.groups {
+        log.groups = groups;
+        log.changed = now;
+        return true;
+    }
+    if now.duration_since(idle_since) < IDLE {
+        return true;
+    }
+    log.charge.stirred.store(false, Ordering::SeqCst);
+    let _ = committer.alone_if(
+        |writer| writer.counters.groups == groups && writer.wants_mark(),
+        SegmentWriter::mark,
+    );
+    false
 }

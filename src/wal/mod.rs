@@ -34,6 +34,7 @@ use crate::vfs::Vfs;
 use append::batch_encoder::{check_batch, fits_one_frame, Author, EncodedPayload};
 use append::group_committer::GroupCommitter;
 use append::segment_writer::SegmentWriter;
+use housekeeper::Charge;
 use layout::Layout;
 use std::cell::RefCell;
 use std::path::Path;
@@ -88,6 +89,8 @@ pub struct Wal {
     view: Arc<LogView>,
     /// `None` for a handle that only reads.
     committer: Option<Arc<GroupCommitter<SegmentWriter>>>,
+    /// What is to be done while nobody calls; `None` where everything must happen in calls.
+    charge: Option<Arc<Charge>>,
     report: RecoveryReport,
     log_id: [u8; 16],
     application_id: u32,
@@ -206,16 +209,23 @@ impl Wal {
         let committer = self.committer()?;
         let total = check_batch(records(), author)?;
         let sync = durability == Durability::Durable;
-        if !fits_one_frame(total) {
-            // A single record of this size needs no frame but its own.
-            let solo = flags & frame_flag::SOLO != 0;
-            return if solo {
-                commit_one_frame(committer, records(), flags, sync)
-            } else {
-                committer.alone(|writer| writer.append_large(records(), total, sync))
-            };
+        // A single record needs no frame but its own, whatever its size.
+        let result = if fits_one_frame(total) || flags & frame_flag::SOLO != 0 {
+            commit_one_frame(committer, records(), flags, sync)
+        } else {
+            committer.alone(|writer| writer.append_large(records(), total, sync))
+        };
+        if let Some(charge) = &self.charge {
+            charge.stir(self.fork_count);
         }
-        commit_one_frame(committer, records(), flags, sync)
+        result
+    }
+
+    /// Promises on the disk that what was appended is durable, as the library does by itself when
+    /// a log has been idle for a moment: writes a MARK and notes it in the control file. Does
+    /// nothing if such a promise is there already.
+    pub fn mark(&self) -> Result<()> {
+        self.committer()?.alone(SegmentWriter::mark)
     }
 
     /// Makes everything that was appended before durable.
@@ -354,10 +364,8 @@ impl Wal {
         };
         let closed = Error::new(ErrorKind::Closed, "the handle was closed");
         if self.check_process().is_err() {
-            let _ = committer.finally(closed, |writer, _| {
-                writer.abandon();
-                Ok(())
-            });
+            // In a forked child nothing may be written, the lock is the parent's, and a mutex may
+            // have been held by a thread that does not exist here.
             return Ok(());
         }
         match committer.finally(closed, SegmentWriter::close) {
@@ -371,8 +379,8 @@ impl Drop for Wal {
     fn drop(&mut self) {
         // Whoever wants to know calls `close`; the log is safe either way.
         let _ = self.close();
-        if self.committer.take().is_some() {
-            housekeeper::wake();
+        if self.check_process().is_err() {
+            std::mem::forget(self.committer.take());
         }
     }
 }

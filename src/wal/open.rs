@@ -4,6 +4,7 @@ use super::append::group_committer::GroupCommitter;
 use super::append::segment_writer::{retire, SegmentWriter, WriterStart};
 use super::append::tail::Tail;
 use super::control_file::{ControlFile, ControlFound};
+use super::housekeeper::Charge;
 use super::layout::Layout;
 use super::options::{OpenHow, RecoveryPolicy, SyncMode, WalOptions};
 use super::recovery::judge::{judge, Extent, Judgement};
@@ -11,9 +12,9 @@ use super::recovery::repair::{new_salt, repair};
 use super::replay::cursor::{Cursor, EntryKind};
 use super::report::{ControlState, EvidenceSource, RecoveryReport, Verdict};
 use super::segment_file::{discard, open_segment, prepare_segment, publish_segment};
-use super::survey::{survey, Found, Survey};
+use super::survey::{glance, survey, Found, Survey};
 use super::view::{no_log, LogView};
-use super::{housekeeper, BatchStatus, Checkpoint, Wal};
+use super::{BatchStatus, Checkpoint, Wal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
@@ -29,20 +30,20 @@ pub(crate) fn open(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> R
     if options.how == OpenHow::ReadOnly {
         return open_read_only(vfs, layout, options);
     }
-    let found = survey(vfs.as_ref(), &layout)?;
-    match (&found, options.how) {
-        (Found::Nothing | Found::Room, OpenHow::MustExist) => return Err(no_log(&layout)),
-        (Found::Log(_), OpenHow::MustCreate) => return Err(exists(&layout)),
-        (Found::Foreign(name), _) => return Err(foreign(&layout, name)),
-        (Found::Nothing, _) => make_directory(vfs.as_ref(), &layout)?,
+    // Only names are looked at before the lock is taken: files may be another writer's unfinished
+    // work. Where there is no log and none may be made, nothing is left behind, not even LOCK.
+    match (glance(vfs.as_ref(), &layout)?, options.how) {
+        (Some(Found::Nothing | Found::Room), OpenHow::MustExist) => return Err(no_log(&layout)),
+        (Some(Found::Foreign(name)), _) => return Err(foreign(&layout, &name)),
+        (Some(Found::Nothing), _) => make_directory(vfs.as_ref(), &layout)?,
         _ => {}
     }
     let lock = take_lock(vfs.as_ref(), &layout)?;
-    // Again under the lock: what was seen before may have been another writer's unfinished work.
     match survey(vfs.as_ref(), &layout)? {
         Found::Log(_) if options.how == OpenHow::MustCreate => Err(exists(&layout)),
         Found::Log(found) => open_existing(vfs, layout, options, lock, *found),
         Found::Foreign(name) => Err(foreign(&layout, &name)),
+        Found::Nothing | Found::Room if options.how == OpenHow::MustExist => Err(no_log(&layout)),
         Found::Nothing | Found::Room => create(vfs, layout, options, lock),
     }
 }
@@ -98,7 +99,7 @@ fn create(
     // acknowledged in it. Also where the directory was there before: a creation that died may
     // have left it without this.
     vfs.sync_dir(layout.parent())
-        .map_err(|error| Error::io("sync directory", layout.parent(), error))?;
+        .map_err(|error| Error::sync(layout.parent(), error))?;
     let mut log_id = [0; 16];
     vfs.random(&mut log_id)
         .map_err(|error| Error::io("read random bytes for", layout.dir(), error))?;
@@ -125,6 +126,7 @@ fn create(
     let found = Survey {
         control: ControlFound {
             newest: None,
+            newest_slot: 1,
             state: ControlState::Lost,
         },
         segments: BTreeMap::from([(1, header.clone())]),
@@ -350,11 +352,13 @@ fn start_writer(
         },
     )?;
     let committer = Arc::new(GroupCommitter::new(writer));
-    if let (SyncMode::Interval { millis, .. }, true) = (options.sync_mode, vfs.background()) {
-        let interval = Duration::from_millis(u64::from(millis));
-        housekeeper::watch(&committer, interval, vfs.fork_count());
-    }
+    let interval = match options.sync_mode {
+        SyncMode::Interval { millis, .. } => Some(Duration::from_millis(u64::from(millis))),
+        SyncMode::Every | SyncMode::Manual => None,
+    };
+    let charge = Arc::new(Charge::new(&committer, interval));
     Ok(Wal {
+        charge: vfs.background().then_some(charge),
         view,
         committer: Some(committer),
         report,
@@ -381,6 +385,7 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
         application_id: header.map_or(0, |header| header.application_id),
         view: Arc::new(view),
         committer: None,
+        charge: None,
         report,
         fork_count: vfs.fork_count(),
     })

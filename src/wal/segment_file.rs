@@ -50,7 +50,7 @@ pub(crate) fn publish_segment(vfs: &dyn Vfs, layout: &Layout, number: u64) -> Re
     // Without this a power cut could take the name, and with it every frame that is acknowledged
     // in this segment.
     vfs.sync_dir(layout.dir())
-        .map_err(|error| Error::io("sync directory", layout.dir(), error))
+        .map_err(|error| Error::sync(layout.dir(), error))
 }
 
 /// Makes `ready/` if it is not there.

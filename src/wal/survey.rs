@@ -8,7 +8,7 @@ use super::layout::{is_known_name, segment_name, segment_number, Layout};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Seq;
-use crate::vfs::Vfs;
+use crate::vfs::{DirEntry, Vfs};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -50,6 +50,28 @@ pub(crate) enum Found {
     Log(Box<Survey>),
 }
 
+/// What the names alone say, without opening a file: `None` if there may be a log, which only
+/// [`survey`] can tell.
+pub(crate) fn glance(vfs: &dyn Vfs, layout: &Layout) -> Result<Option<Found>> {
+    let entries = match vfs.list(layout.dir()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Found::Nothing)),
+        Err(error) => return Err(Error::io("list", layout.dir(), error)),
+    };
+    let log = |name: &str| name == "control" || segment_number(name).is_some();
+    if entries.iter().any(|entry| log(&entry.name)) {
+        return Ok(None);
+    }
+    Ok(Some(room_or_foreign(entries)))
+}
+
+fn room_or_foreign(entries: Vec<DirEntry>) -> Found {
+    let foreign = entries
+        .into_iter()
+        .find(|entry| !is_known_name(&entry.name));
+    foreign.map_or(Found::Room, |entry| Found::Foreign(entry.name))
+}
+
 /// Looks at the directory. An error is one of reading; damage is part of the answer.
 pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     let entries = match vfs.list(layout.dir()) {
@@ -64,26 +86,22 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
         .collect();
     numbers.sort_unstable();
     let Some((first_found, last_found)) = numbers.first().zip(numbers.last()) else {
-        if let Some(control) = control.newest {
+        if let Some(newest) = control.newest {
             return Ok(Found::Log(Box::new(Survey {
-                first_segment: control.first_segment,
-                last_segment: control.last_segment,
-                truncated_seq: control.truncated_seq,
+                first_segment: newest.first_segment,
+                last_segment: newest.last_segment,
+                truncated_seq: newest.truncated_seq,
                 unusable: Some(missing(
                     layout,
-                    control.first_segment,
+                    newest.first_segment,
                     "the control file names it",
                 )),
-                control: ControlFound {
-                    newest: Some(control),
-                    state: super::report::ControlState::Good,
-                },
+                control,
                 segments: BTreeMap::new(),
                 retired: Vec::new(),
             })));
         }
-        let foreign = entries.into_iter().find(|e| !is_known_name(&e.name));
-        return Ok(foreign.map_or(Found::Room, |entry| Found::Foreign(entry.name)));
+        return Ok(room_or_foreign(entries));
     };
     let first_segment = control.newest.map_or(*first_found, |c| c.first_segment);
     let last_segment = control

@@ -48,7 +48,9 @@
 //! * a call that never returned: all, part or nothing of it.
 //!
 //! A failed sync settles nothing, and what it should have written stays open for good, even if a
-//! later sync succeeds, unless it is written again. A lying sync settles nothing either.
+//! later sync succeeds, unless it is written again. (Names are not so: a later good sync of the
+//! directory settles them, since file systems that lose their journal stop.) A lying sync settles
+//! nothing either.
 //!
 //! The page of [`Vfs::map_shared`](super::Vfs::map_shared) and the lock file obey the same rules,
 //! but nothing is proved with their bytes: states vary them at random and don't count them.

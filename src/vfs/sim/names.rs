@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::faults::{errno, Call, Fault};
-use super::history::{Inode, NameChange, Slot, ROOT};
+use super::history::{Inode, NameChange, Slot, Span, ROOT};
 use super::machine::{error, report, Machine};
 use std::io;
 use std::path::{Component, Path};
@@ -44,7 +44,16 @@ impl Machine {
         forced: bool,
         slots: Vec<Slot>,
     ) -> io::Result<()> {
-        let span = self.operation();
+        let span = if forced {
+            let enter = self.tick();
+            Span {
+                operation: 0,
+                enter,
+                exit: self.tick(),
+            }
+        } else {
+            self.operation()
+        };
         for slot in &slots {
             let names = &mut self.inodes[slot.dir].names;
             let gone = match slot.inode {

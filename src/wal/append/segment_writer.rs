@@ -12,6 +12,7 @@ use super::batch_encoder::{EncodedPayload, Record, FRAME_PAYLOAD_TARGET};
 use super::group_committer::{indeterminate, Alone, Group, GroupOutcome, GroupSink, Receipt};
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::control::Control;
 use crate::format::frame::{frame_flag, frame_len, frame_type, seq_after, FrameHeader, HEADER_LEN};
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
 use crate::lsn::{Lsn, Seq};
@@ -324,7 +325,7 @@ impl SegmentWriter {
         let end = self.written_lsn();
         if let Err(error) = self.file.sync_data() {
             self.withdraw();
-            return Err(Error::io("sync", &self.path(), error));
+            return Err(Error::sync(&self.path(), error));
         }
         self.counters.syncs += 1;
         self.unsynced_batches = 0;
@@ -350,6 +351,66 @@ impl SegmentWriter {
         Alone {
             poison: result.is_err(),
             result,
+        }
+    }
+
+    /// No promise on the disk covers the end of the log yet.
+    pub(crate) fn wants_mark(&self) -> bool {
+        self.sync_mode != SyncMode::Manual
+            && self.successor.is_none()
+            && self.control.current.durable_lsn < self.written_lsn()
+    }
+
+    /// Promises on the disk that everything written so far is durable: a MARK frame, synced, and
+    /// the control file.
+    pub(crate) fn mark(&mut self) -> Alone<()> {
+        if self.control.current.durable_lsn >= self.written_lsn() {
+            return Alone {
+                result: Ok(()),
+                poison: false,
+            };
+        }
+        let synced = self.sync();
+        if synced.result.is_err() {
+            return synced;
+        }
+        let empty = EncodedPayload::default();
+        match self.write_single(frame_type::MARK, 0, &empty) {
+            Ok(()) => {}
+            // On a full disk there is simply no MARK.
+            Err(WriteFault::Clean(_)) => {
+                return Alone {
+                    result: Ok(()),
+                    poison: false,
+                }
+            }
+            Err(WriteFault::Doubtful(error)) => {
+                self.withdraw();
+                return Alone {
+                    result: Err(error),
+                    poison: true,
+                };
+            }
+        }
+        let synced = self.sync();
+        if synced.result.is_err() {
+            return synced;
+        }
+        self.publish();
+        let noted = self.control.write(self.control_now());
+        Alone {
+            poison: noted.is_err(),
+            result: noted,
+        }
+    }
+
+    /// The control file as it should be now, but for what the caller changes.
+    fn control_now(&self) -> Control {
+        Control {
+            durable_lsn: self.durable_lsn,
+            checkpoint_lsn: self.checkpoint_lsn,
+            time_ns: self.vfs.now_ns(),
+            ..self.control.current
         }
     }
 
@@ -564,12 +625,9 @@ impl SegmentWriter {
         };
         publish_segment(self.vfs.as_ref(), &self.layout, header.segment_number)
             .map_err(RotateFault::full_is_clean)?;
-        let control = crate::format::control::Control {
+        let control = Control {
             last_segment: header.segment_number,
-            durable_lsn: self.durable_lsn,
-            checkpoint_lsn: self.checkpoint_lsn,
-            time_ns: self.vfs.now_ns(),
-            ..self.control.current
+            ..self.control_now()
         };
         self.control.write(control).map_err(RotateFault::fatal)?;
         self.successor = None;
@@ -675,13 +733,7 @@ impl SegmentWriter {
                 poison: outcome.poison,
             };
         }
-        let control = crate::format::control::Control {
-            durable_lsn: self.durable_lsn,
-            checkpoint_lsn: self.checkpoint_lsn,
-            time_ns: self.vfs.now_ns(),
-            ..self.control.current
-        };
-        let noted = self.control.write(control);
+        let noted = self.control.write(self.control_now());
         Alone {
             poison: noted.is_err(),
             result: noted.map(|()| receipt),
@@ -717,13 +769,10 @@ impl SegmentWriter {
             .windows(2)
             .find(|pair| pair[1].first_seq - 1 > up_to_seq)
             .map_or(self.header.segment_number, |pair| pair[0].segment_number);
-        let control = crate::format::control::Control {
+        let control = Control {
             first_segment,
             truncated_seq: up_to_seq,
-            durable_lsn: self.durable_lsn,
-            checkpoint_lsn: self.checkpoint_lsn,
-            time_ns: self.vfs.now_ns(),
-            ..self.control.current
+            ..self.control_now()
         };
         if let Err(error) = self.control.write_both(control) {
             return Alone {
@@ -759,24 +808,15 @@ impl SegmentWriter {
     fn close_cleanly(&mut self) -> Result<()> {
         self.sync().result?;
         let end_lsn = self.written_lsn();
-        let control = crate::format::control::Control {
+        let control = Control {
             closed: true,
-            durable_lsn: end_lsn,
-            checkpoint_lsn: self.checkpoint_lsn,
             end_lsn,
             next_seq: self.next_seq,
             last_frame_lsn: self.last_frame_lsn,
             end_link: self.link,
-            time_ns: self.vfs.now_ns(),
-            ..self.control.current
+            ..self.control_now()
         };
         self.control.write(control)
-    }
-
-    /// Gives up without a word: in a forked child nothing may be written, and the lock belongs to
-    /// the parent.
-    pub(crate) fn abandon(&mut self) {
-        self.lock = None;
     }
 
     /// After poisoning, readers go on to what is durable and no further.
@@ -797,7 +837,7 @@ pub(crate) fn retire(vfs: &dyn Vfs, layout: &Layout, numbers: &[u64]) -> Result<
     }
     // Without this a power cut brings the files back, which costs space until the next open.
     vfs.sync_dir(layout.dir())
-        .map_err(|error| Error::io("sync directory", layout.dir(), error))
+        .map_err(|error| Error::sync(layout.dir(), error))
 }
 
 impl GroupSink for SegmentWriter {

@@ -257,6 +257,7 @@ fn judge_segments(
     extent: Extent,
 ) -> Result<Judgement> {
     let evidence = outside_evidence(vfs, layout, survey);
+    let mut end = None;
     let last = survey.segments.last_key_value().map(|(number, _)| *number);
     for (&number, header) in &survey.segments {
         let is_last = Some(number) == last && survey.unusable.is_none();
@@ -273,6 +274,7 @@ fn judge_segments(
             // The next one can't be used: what is before it counts, up to where it is accepted.
             let walked = walk(&mut reader, header.first_seq);
             if walked.read_error.is_none() && !walked.malformed {
+                end = Some(walked.closed);
                 continue;
             }
             let row = if walked.malformed { Row::W } else { Row::R };
@@ -282,7 +284,7 @@ fn judge_segments(
             return Ok(judgement);
         }
     }
-    Ok(conclude_missing(survey, evidence))
+    Ok(conclude_missing(survey, evidence, end))
 }
 
 /// Judges a segment that has a successor; `None` means "go on".
@@ -461,8 +463,8 @@ fn conclude(
     }
 }
 
-/// Row M.
-fn conclude_missing(survey: &Survey, evidence: Evidence) -> Judgement {
+/// Row M. `end` is where the segment before was closed last, if it was walked.
+fn conclude_missing(survey: &Survey, evidence: Evidence, end: Option<ClosedAt>) -> Judgement {
     let (segment, error) = match &survey.unusable {
         Some(unusable) => (unusable.number, unusable.error.duplicate()),
         None => (
@@ -478,8 +480,8 @@ fn conclude_missing(survey: &Survey, evidence: Evidence) -> Judgement {
             segment,
             offset: place.offset,
             lsn: place.lsn,
-            end_lsn: Lsn::NONE,
-            next_seq: 0,
+            end_lsn: end.map_or(Lsn::NONE, |end| end.lsn),
+            next_seq: end.map_or(0, |end| end.next_seq),
             evidence_lsn: evidence.lsn,
             evidence_source: evidence.source,
             dropped_bytes: 0,
