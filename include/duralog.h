@@ -485,10 +485,13 @@ duralog_status_t wal_append_batch_packed(wal_t *wal,
 /** From wal_batch_status: no batch with this id was committed. */
 #define WAL_BATCH_ABSENT 0
 
-/** From wal_batch_status: the batch was committed, and replay shows it whole. */
+/**
+ * From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was truncated
+ * since.
+ */
 #define WAL_BATCH_COMMITTED 1
 
-/** From wal_batch_status: the place was truncated; nothing can be said about it. */
+/** From wal_batch_status: the place was truncated and is gone; nothing can be said about it. */
 #define WAL_BATCH_TRUNCATED 2
 
 /**
@@ -685,7 +688,7 @@ typedef struct wal_page_t {
     const uint32_t *value_begin;
     /** Where the value of each ends. */
     const uint32_t *value_end;
-    /** Keys and values. */
+    /** Keys and values. What lies between them means nothing. */
     const uint8_t *bytes;
     /** Length of bytes. */
     size_t bytes_len;

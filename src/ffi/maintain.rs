@@ -12,9 +12,10 @@ use crate::lsn::Lsn;
 
 /// From wal_batch_status: no batch with this id was committed.
 pub const WAL_BATCH_ABSENT: i32 = 0;
-/// From wal_batch_status: the batch was committed, and replay shows it whole.
+/// From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was truncated
+/// since.
 pub const WAL_BATCH_COMMITTED: i32 = 1;
-/// From wal_batch_status: the place was truncated; nothing can be said about it.
+/// From wal_batch_status: the place was truncated and is gone; nothing can be said about it.
 pub const WAL_BATCH_TRUNCATED: i32 = 2;
 
 /// Makes everything that was appended through this handle, by any thread, durable.

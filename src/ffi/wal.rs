@@ -7,8 +7,10 @@ use super::guard::guard;
 use super::handle::{self, Handle, Shared};
 use super::options::{self, wal_options_t};
 use super::status::{duralog_status_t, OK};
+use crate::error::{Error, Place};
 use crate::wal::Wal;
 use std::ffi::c_char;
+use std::path::Path;
 
 /// An open log.
 ///
@@ -58,9 +60,24 @@ pub unsafe extern "C" fn wal_open(
                 Out::required("out_wal", out_wal)?,
             )
         };
-        out_wal.set(handle::give_out(Wal::open(path, &options)?));
+        let wal = Wal::open(path, &options).map_err(|error| concerning(error, path))?;
+        out_wal.set(handle::give_out(wal));
         Ok(OK)
     })
+}
+
+/// A log that can't be opened is what the error is about, unless it names a file more closely.
+fn concerning(error: Error, path: &Path) -> Error {
+    let place = error.place();
+    if place.path.is_some() {
+        return error;
+    }
+    let path = Some(path.to_path_buf());
+    let place = Place {
+        path,
+        ..place.clone()
+    };
+    error.at(place)
 }
 
 /// Makes everything written durable, marks the log as cleanly closed, and releases the handle,

@@ -57,6 +57,12 @@ impl Layout {
     pub(crate) fn prepared(&self, number: u64) -> PathBuf {
         self.ready().join(segment_name(number))
     }
+
+    /// Where segment `number` waits to be used again after it was retired.
+    pub(crate) fn recycled(&self, number: u64) -> PathBuf {
+        self.ready()
+            .join(format!("recycled-{}", segment_name(number)))
+    }
 }
 
 /// The file name of segment `number`.

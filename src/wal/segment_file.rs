@@ -5,6 +5,7 @@
 
 use super::layout::{segment_name, Layout};
 use crate::error::{Error, ErrorKind, Place, Result};
+use crate::format::frame::HEADER_LEN as FRAME_HEADER_LEN;
 use crate::format::segment_header::{HeaderFault, SegmentHeader, HEADER_SIZE};
 use crate::lsn::Lsn;
 use crate::vfs::{read_full_at, write_all_at, File, OpenMode, Vfs};
@@ -25,7 +26,33 @@ pub(crate) fn prepare_segment(
     let file = vfs
         .open(&path, OpenMode::CreateNew)
         .map_err(|error| Error::io("create", &path, error))?;
-    let mut block = vec![0; HEADER_SIZE as usize];
+    begin_segment(vfs, layout, header, file, fill)
+}
+
+/// Like [`prepare_segment`], in a recycled file that has the name already.
+pub(crate) fn prepare_recycled(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    header: &SegmentHeader,
+) -> Result<Arc<dyn File>> {
+    let path = layout.prepared(header.segment_number);
+    let file = vfs
+        .open(&path, OpenMode::ReadWrite)
+        .map_err(|error| Error::io("open", &path, error))?;
+    begin_segment(vfs, layout, header, file, |_| Ok(()))
+}
+
+/// Writes and syncs the beginning of a segment. Behind the header stand zeros where the first frame
+/// goes, so that an empty segment ends cleanly, whatever a recycled file holds beyond.
+fn begin_segment(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    header: &SegmentHeader,
+    file: Arc<dyn File>,
+    fill: impl FnOnce(&dyn File) -> Result<()>,
+) -> Result<Arc<dyn File>> {
+    let path = layout.prepared(header.segment_number);
+    let mut block = vec![0; HEADER_SIZE as usize + FRAME_HEADER_LEN];
     let used = header.encode();
     block[..used.len()].copy_from_slice(&used);
     let written = write_all_at(file.as_ref(), 0, &block)
@@ -38,7 +65,7 @@ pub(crate) fn prepare_segment(
     }
     // Without this the name could survive a power cut and the header not.
     file.sync_data()
-        .map_err(|error| Error::io("sync", &path, error))?;
+        .map_err(|error| Error::sync(&path, error))?;
     Ok(file)
 }
 

@@ -207,6 +207,15 @@ impl LogView {
         Ok(())
     }
 
+    /// Looks at the directory anew, whatever was known. Nothing to do for a writer's handle.
+    pub(crate) fn look_again(&self) -> Result<()> {
+        if self.read_only {
+            let (fresh, _) = look(self.vfs.as_ref(), &self.layout)?;
+            *self.state() = fresh;
+        }
+        Ok(())
+    }
+
     fn writer_is_live(&self) -> Result<bool> {
         writer_is_live(self.vfs.as_ref(), &self.layout)
     }

@@ -109,7 +109,10 @@ pub(crate) fn valgrind(program: &Path) -> Option<Command> {
     command
         .args(["--quiet", "--error-exitcode=9", "--leak-check=full"])
         // "Possibly lost" is what hash tables and threads that sleep until the end look like.
-        .args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"])
+        .args([
+            "--show-leak-kinds=definite",
+            "--errors-for-leak-kinds=definite",
+        ])
         .arg(program);
     Some(command)
 }

@@ -10,5 +10,6 @@
 
 pub(crate) mod batch_encoder;
 pub(crate) mod group_committer;
+pub(crate) mod ready_pool;
 pub(crate) mod segment_writer;
 pub(crate) mod tail;

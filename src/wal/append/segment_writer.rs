@@ -10,6 +10,7 @@
 
 use super::batch_encoder::{EncodedPayload, Record, FRAME_PAYLOAD_TARGET};
 use super::group_committer::{indeterminate, Alone, Group, GroupOutcome, GroupSink, Receipt};
+use super::ready_pool::ReadyPool;
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
@@ -21,7 +22,7 @@ use crate::wal::control_file::ControlFile;
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::recovery::repair::new_salt;
-use crate::wal::segment_file::{discard, prepare_segment, publish_segment};
+use crate::wal::segment_file::{discard, prepare_recycled, prepare_segment, publish_segment};
 use crate::wal::view::LogView;
 use std::io;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ pub(crate) struct SegmentWriter {
     prepared: u64,
     /// The segment is sealed, and its successor is prepared but has no name yet.
     successor: Option<(SegmentHeader, Arc<dyn File>)>,
+    ready: ReadyPool,
     /// Batches written since the last sync, and when the first of them was.
     unsynced_batches: u64,
     first_unsynced_ns: u64,
@@ -131,6 +133,7 @@ impl SegmentWriter {
             checkpoint_lsn: start.checkpoint_lsn,
             prepared,
             successor: None,
+            ready: ReadyPool::default(),
             unsynced_batches: 0,
             first_unsynced_ns: 0,
             counters: Counters::default(),
@@ -623,6 +626,10 @@ impl SegmentWriter {
                 "rotation without a successor",
             )));
         };
+        let prepared = file
+            .len()
+            .map_err(|error| Error::io("look up", &self.path(), error))
+            .map_err(RotateFault::fatal)?;
         publish_segment(self.vfs.as_ref(), &self.layout, header.segment_number)
             .map_err(RotateFault::full_is_clean)?;
         let control = Control {
@@ -634,7 +641,7 @@ impl SegmentWriter {
         self.offset = u64::from(header.header_size);
         self.link = header.link();
         self.last_frame_lsn = Lsn::NONE;
-        self.prepared = self.offset;
+        self.prepared = prepared;
         self.file = file;
         self.header = header.clone();
         self.counters.rotations += 1;
@@ -678,8 +685,14 @@ impl SegmentWriter {
             created_ns: now,
             ..self.header.clone()
         };
-        let file = prepare_segment(self.vfs.as_ref(), &self.layout, &header, |_| Ok(()))
-            .map_err(RotateFault::full_is_clean)?;
+        let number = header.segment_number;
+        let recycled = self.ready.take(self.vfs.as_ref(), &self.layout, number);
+        let file = if recycled {
+            prepare_recycled(self.vfs.as_ref(), &self.layout, &header)
+        } else {
+            prepare_segment(self.vfs.as_ref(), &self.layout, &header, |_| Ok(()))
+        }
+        .map_err(RotateFault::full_is_clean)?;
         let mut bytes = encoded.to_vec();
         bytes.resize(2 * HEADER_LEN, 0);
         if let Err(failure) = write_all_at(self.file.as_ref(), self.offset, &bytes) {
@@ -789,9 +802,27 @@ impl SegmentWriter {
         // What can't be deleted now is deleted when the log is opened next: it is no part of the
         // log any more.
         Alone {
-            result: retire(self.vfs.as_ref(), &self.layout, &retired),
+            result: self.retire(&retired),
             poison: false,
         }
+    }
+
+    /// Takes retired segments out of the log, oldest first: a few are kept for use again, the rest
+    /// is deleted.
+    fn retire(&mut self, numbers: &[u64]) -> Result<()> {
+        let (vfs, layout) = (self.vfs.as_ref(), &self.layout);
+        let rest: Vec<u64> = numbers
+            .iter()
+            .copied()
+            .filter(|&number| !self.ready.keep(vfs, layout, number))
+            .collect();
+        if rest.len() < numbers.len() {
+            // Before a kept file is used again under another name: a power cut must not bring back
+            // the old name with the new bytes.
+            vfs.sync_dir(layout.dir())
+                .map_err(|error| Error::sync(layout.dir(), error))?;
+        }
+        retire(vfs, layout, &rest)
     }
 
     /// Ends the writing: syncs, notes the clean end, releases the lock. `poisoned` is the failure

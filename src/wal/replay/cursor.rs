@@ -254,7 +254,14 @@ impl Cursor {
     fn next_item(&mut self) -> Result<Option<Item>> {
         let mut refreshed = false;
         loop {
-            match self.advance(true)? {
+            let advanced = match self.advance(true) {
+                Err(error) if error.is_corrupt() && self.was_retired() => {
+                    let number = self.standing.as_ref().map_or(0, |standing| standing.number);
+                    return Err(truncated(number));
+                }
+                advanced => advanced?,
+            };
+            match advanced {
                 Advance::Item(item) => return Ok(Some(item)),
                 Advance::End if !refreshed => {
                     // Another process may have written since; this handle's own writer
@@ -266,6 +273,17 @@ impl Cursor {
                 Advance::WouldRead => {}
             }
         }
+    }
+
+    /// Whether the segment in which the cursor stands was truncated meanwhile: its file may be in
+    /// use for something else by now, so what looks like damage is none.
+    fn was_retired(&self) -> bool {
+        let Some(standing) = &self.standing else {
+            return false;
+        };
+        let looked = self.view.look_again();
+        looked.is_ok()
+            && self.view.segment(standing.number).as_ref() != Some(standing.reader.header())
     }
 
     /// One entry further, or as far as can be without reading.
