@@ -19,8 +19,7 @@
 enum { ACCOUNTS = 10, OPENING_BALANCE = 1000 };
 enum { OP_CHANGE = WAL_OP_APPLICATION_MIN }; /* key: account; value: what is added to it */
 
-/* Both stand in the log as this machine has them. A log that moves between machines would spell
-   numbers out in bytes. */
+/* In the log as this machine has them; one that moves to others would spell them out in bytes. */
 typedef struct change_t {
     uint32_t account;
     int64_t amount;
@@ -83,7 +82,12 @@ int main(int argc, char **argv)
     wal_stat_t stat = WAL_STAT_INIT;
     if (wal_open(argv[1], NULL, &wal) != DURALOG_OK)
         return failed("wal_open");
-    if (wal_replay(wal, 0, apply, balances) != DURALOG_OK || wal_stat(wal, &stat) != DURALOG_OK)
+    const duralog_status_t status = wal_replay(wal, 0, apply, balances);
+    if (status == DURALOG_STOPPED) {
+        fprintf(stderr, "%s: a record that is not of a bank\n", argv[1]);
+        return 1;
+    }
+    if (status != DURALOG_OK || wal_stat(wal, &stat) != DURALOG_OK)
         return failed("wal_replay");
 
     if (stat.last_seq == 0) { /* a new bank: all accounts open in one batch */

@@ -96,8 +96,10 @@ int main(int argc, char **argv)
 
     uint32_t seen[THREADS] = {0};
     const duralog_status_t status = wal_replay(wal, 0, check_order, seen);
-    if (status == DURALOG_STOPPED)
+    if (status == DURALOG_STOPPED) {
         fprintf(stderr, "a record is not where its thread put it\n");
+        return 1;
+    }
     if (status != DURALOG_OK)
         return failed("wal_replay");
     for (int i = 0; i < THREADS; i++)

@@ -17,16 +17,17 @@
  *     int main(void)
  *     {
  *         wal_t *wal = NULL;
- *         if (wal_open("mylog", NULL, &wal) == DURALOG_OK
- *             && wal_append(wal, WAL_OP_PUT, (const uint8_t *)"city", 4,
- *                           (const uint8_t *)"Bonn", 4, 0, NULL) == DURALOG_OK
- *             && wal_replay(wal, 0, print, NULL) == DURALOG_OK
- *             && wal_close(wal) == DURALOG_OK)
- *             return 0;
- *         duralog_error_t error = DURALOG_ERROR_INIT;
- *         duralog_last_error(&error);
- *         fprintf(stderr, "%s: %s\n", duralog_status_name(error.status), error.message);
- *         return 1;
+ *         int done = wal_open("mylog", NULL, &wal) == DURALOG_OK
+ *                    && wal_append(wal, WAL_OP_PUT, (const uint8_t *)"city", 4,
+ *                                  (const uint8_t *)"Bonn", 4, 0, NULL) == DURALOG_OK
+ *                    && wal_replay(wal, 0, print, NULL) == DURALOG_OK;
+ *         if (wal_close(wal) != DURALOG_OK || !done) {
+ *             duralog_error_t error = DURALOG_ERROR_INIT;
+ *             duralog_last_error(&error);
+ *             fprintf(stderr, "%s: %s\n", duralog_status_name(error.status), error.message);
+ *             return 1;
+ *         }
+ *         return 0;
  *     }
  *
  *
@@ -371,9 +372,8 @@ duralog_status_t wal_open(const char *path, const wal_options_t *options, wal_t 
  * wal: may be NULL, which is nothing.
  *
  * Returns DURALOG_OK;
- * DURALOG_E_POISONED: an earlier write or sync had failed, so there was nothing to be made sure
- * of;
- * DURALOG_E_IO, DURALOG_E_FULL, DURALOG_E_INDETERMINATE: what was not durable before may be lost.
+ * DURALOG_E_IO, DURALOG_E_FULL and others: this or an earlier write or sync failed; what was not
+ * durable before may be lost, and the next wal_open decides.
  */
 duralog_status_t wal_close(wal_t *wal);
 
@@ -498,8 +498,8 @@ duralog_status_t wal_append_batch_packed(wal_t *wal,
  * Makes everything that was appended through this handle, by any thread, durable.
  *
  * Returns DURALOG_OK;
- * DURALOG_E_INDETERMINATE: the sync failed; what was not durable before may be lost, and the
- * handle is poisoned;
+ * DURALOG_E_IO: the sync failed; what was not durable before may be lost, and the handle is
+ * poisoned;
  * DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
  */
 duralog_status_t wal_sync(wal_t *wal);

@@ -3,6 +3,7 @@
 //! - It is what `src/ffi` generates, section by section in learning order, and nothing was edited
 //!   by hand. `DURALOG_BLESS=1 cargo test --test header` writes it anew.
 //! - It compiles alone, without a warning, as C99, C11 and C++17; so does every `*_INIT` macro.
+//! - The program in its opening comment compiles and does what it seems to do.
 //! - What it declares is exactly what the shared library exports.
 //! - Its structs have the sizes that Rust gives them, and those are of the first version.
 
@@ -199,6 +200,25 @@ fn header_compiles_alone_without_a_warning() {
             common::run(&mut compile);
         }
     }
+}
+
+#[test]
+fn example_in_the_opening_comment_runs() {
+    let header = fs::read_to_string(header_path()).unwrap();
+    let program: String = header
+        .lines()
+        .skip_while(|line| !line.contains("#include <duralog.h>"))
+        .take_while(|line| !line.contains("CONVENTIONS"))
+        .map(|line| line.trim_start_matches(" *").to_owned() + "\n")
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("example.c");
+    fs::write(&source, program).unwrap();
+    let example = directory.path().join("example");
+    common::compile_c(&[&source], &example);
+    let run = || common::run(Command::new(&example).current_dir(directory.path()));
+    assert_eq!(run(), "city = Bonn\n");
+    assert_eq!(run(), "city = Bonn\ncity = Bonn\n");
 }
 
 #[test]

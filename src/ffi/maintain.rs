@@ -21,8 +21,8 @@ pub const WAL_BATCH_TRUNCATED: i32 = 2;
 /// Makes everything that was appended through this handle, by any thread, durable.
 ///
 /// Returns DURALOG_OK;
-/// DURALOG_E_INDETERMINATE: the sync failed; what was not durable before may be lost, and the
-/// handle is poisoned;
+/// DURALOG_E_IO: the sync failed; what was not durable before may be lost, and the handle is
+/// poisoned;
 /// DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
 #[no_mangle]
 pub unsafe extern "C" fn wal_sync(wal: *mut wal_t) -> duralog_status_t {

@@ -87,9 +87,8 @@ fn concerning(error: Error, path: &Path) -> Error {
 /// wal: may be NULL, which is nothing.
 ///
 /// Returns DURALOG_OK;
-/// DURALOG_E_POISONED: an earlier write or sync had failed, so there was nothing to be made sure
-/// of;
-/// DURALOG_E_IO, DURALOG_E_FULL, DURALOG_E_INDETERMINATE: what was not durable before may be lost.
+/// DURALOG_E_IO, DURALOG_E_FULL and others: this or an earlier write or sync failed; what was not
+/// durable before may be lost, and the next wal_open decides.
 #[no_mangle]
 pub unsafe extern "C" fn wal_close(wal: *mut wal_t) -> duralog_status_t {
     guard(|| {

@@ -8,7 +8,7 @@ use super::housekeeper::Charge;
 use super::layout::Layout;
 use super::options::{OpenHow, RecoveryPolicy, SyncMode, WalOptions};
 use super::recovery::judge::{judge, Extent, Judgement};
-use super::recovery::repair::{new_salt, repair};
+use super::recovery::restart::{new_salt, restart};
 use super::replay::cursor::{Cursor, EntryKind};
 use super::report::{ControlState, EvidenceSource, RecoveryReport, Verdict};
 use super::segment_file::{discard, open_segment, prepare_segment, publish_segment};
@@ -218,15 +218,15 @@ fn open_existing(
     let start = match continue_behind(&found, &judgement) {
         Some(start) => start,
         None => {
-            let repaired = repair(vfs.as_ref(), &layout, &last, &judgement)?;
+            let restarted = restart(vfs.as_ref(), &layout, &last, &judgement)?;
             report.repaired = true;
-            report.rescued_bytes = repaired.rescued_bytes;
-            for header in repaired.segments {
+            report.rescued_bytes = restarted.rescued_bytes;
+            for header in restarted.segments {
                 found.last_segment = header.segment_number;
                 found.segments.insert(header.segment_number, header);
             }
             let Some(fresh) = found.segments.values().next_back() else {
-                return Err(Error::new(ErrorKind::Internal, "repair made no segment"));
+                return Err(Error::new(ErrorKind::Internal, "restart made no segment"));
             };
             Start {
                 end_lsn: fresh.base_lsn,
@@ -369,7 +369,12 @@ fn start_writer(
 }
 
 fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Result<Wal> {
-    let (view, report) = LogView::of_reader(Arc::clone(&vfs), layout)?;
+    let (view, report) = match options.recovery_policy {
+        RecoveryPolicy::Salvage => LogView::of_salvager(Arc::clone(&vfs), layout)?,
+        RecoveryPolicy::Default | RecoveryPolicy::Strict => {
+            LogView::of_reader(Arc::clone(&vfs), layout)?
+        }
+    };
     let header = view.segments().into_iter().next();
     if let Some(header) = &header {
         check_application(options, header)?;

@@ -35,6 +35,9 @@ pub enum RecoveryPolicy {
     Default,
     /// Refuse any end that is not clean.
     Strict,
+    /// Read everything that is undamaged, whatever lies between: cursors skip damage and mark it
+    /// with an entry of kind `Gap`. For reading only.
+    Salvage,
 }
 
 /// Whether the log must exist.
@@ -87,6 +90,9 @@ impl WalOptions {
                 "segment_bytes_max is {size}, allowed are {SEGMENT_BYTES_MAX_LOWEST} to \
                  {SEGMENT_BYTES_MAX_HIGHEST} bytes"
             )));
+        }
+        if self.recovery_policy == RecoveryPolicy::Salvage && self.how != OpenHow::ReadOnly {
+            return Err(Error::invalid("salvage is for reading only"));
         }
         if let SyncMode::Interval { batches, millis } = self.sync_mode {
             if batches == 0 || millis == 0 {

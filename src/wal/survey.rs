@@ -130,6 +130,26 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     Ok(Found::Log(Box::new(found)))
 }
 
+/// Every segment from `first` on whose header can be used, whatever else is wrong.
+pub(crate) fn usable_segments(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    first: u64,
+) -> Result<BTreeMap<u64, SegmentHeader>> {
+    let entries = vfs
+        .list(layout.dir())
+        .map_err(|error| Error::io("list", layout.dir(), error))?;
+    Ok(entries
+        .iter()
+        .filter_map(|entry| segment_number(&entry.name))
+        .filter(|&number| number >= first)
+        .filter_map(|number| {
+            let (_, header) = super::segment_file::open_segment(vfs, layout, number).ok()?;
+            Some((number, header))
+        })
+        .collect())
+}
+
 impl Survey {
     /// Opens the segments in order and stops at the first that can't be used.
     fn judge_headers(&mut self, vfs: &dyn Vfs, layout: &Layout, numbers: &[u64]) -> Result<()> {

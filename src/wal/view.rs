@@ -7,7 +7,7 @@
 use super::layout::Layout;
 use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, Extent};
 use super::report::{EvidenceSource, RecoveryReport, Verdict};
-use super::survey::{survey, Found, Survey};
+use super::survey::{survey, usable_segments, Found, Survey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::tail_page;
@@ -49,6 +49,8 @@ pub(crate) struct LogView {
     pub(crate) layout: Layout,
     /// Whether this is the view of a handle opened for reading only.
     read_only: bool,
+    /// Whether cursors pass over damage.
+    salvaging: bool,
     state: Mutex<State>,
 }
 
@@ -65,6 +67,7 @@ impl LogView {
             vfs,
             layout,
             read_only: false,
+            salvaging: false,
             state: Mutex::new(State {
                 segments,
                 end: End {
@@ -90,9 +93,53 @@ impl LogView {
             vfs,
             layout,
             read_only: true,
+            salvaging: false,
             state: Mutex::new(state),
         };
         Ok((view, report))
+    }
+
+    /// The view of a reader that takes what it can get: every segment whose header can be used,
+    /// and no end but the end of the files.
+    pub(crate) fn of_salvager(
+        vfs: Arc<dyn Vfs>,
+        layout: Layout,
+    ) -> Result<(LogView, RecoveryReport)> {
+        let Found::Log(found) = survey(vfs.as_ref(), &layout)? else {
+            return Err(no_log(&layout));
+        };
+        let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole)?.report;
+        let segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
+        let view = LogView {
+            vfs,
+            layout,
+            read_only: false,
+            salvaging: true,
+            state: Mutex::new(State {
+                segments,
+                end: End {
+                    lsn: Lsn(u64::MAX),
+                    raw_lsn: Lsn(u64::MAX),
+                    torn: false,
+                    error: None,
+                },
+                truncated_seq: found.truncated_seq,
+                control_generation: 0,
+                writer_live: false,
+            }),
+        };
+        Ok((view, report))
+    }
+
+    pub(crate) fn is_salvaging(&self) -> bool {
+        self.salvaging
+    }
+
+    /// The first segment with a number greater than `number`.
+    pub(crate) fn segment_after(&self, number: u64) -> Option<SegmentHeader> {
+        let state = self.state();
+        let mut behind = state.segments.range(number + 1..);
+        behind.next().map(|(_, header)| header.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

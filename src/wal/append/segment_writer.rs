@@ -21,7 +21,7 @@ use crate::vfs::{write_all_at, File, LockGuard, Vfs};
 use crate::wal::control_file::ControlFile;
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
-use crate::wal::recovery::repair::new_salt;
+use crate::wal::recovery::restart::new_salt;
 use crate::wal::segment_file::{discard, prepare_recycled, prepare_segment, publish_segment};
 use crate::wal::view::LogView;
 use std::io;

@@ -173,17 +173,17 @@ fn fate_of_open(reader: &mut SegmentReader, mut structure: Structure) -> Result<
 
 /// What stands beyond X in the last segment.
 #[derive(Clone, Copy, Default, Debug)]
-struct Beyond {
+pub(crate) struct Beyond {
     /// A live frame stands beyond X (not at it).
     live: bool,
     /// Greatest promise in a live frame at or beyond X.
     promised: Lsn,
     /// Bytes from X to the last that is not zero.
-    nonzero_len: u64,
+    pub(crate) nonzero_len: u64,
 }
 
 /// Looks at every multiple of 8 from `from` (X) to the end of the file for live frames.
-fn scan_beyond(reader: &SegmentReader, from: u64) -> std::io::Result<Beyond> {
+pub(crate) fn scan_beyond(reader: &SegmentReader, from: u64) -> std::io::Result<Beyond> {
     let header = reader.header();
     let mut beyond = Beyond::default();
     let mut chunk = vec![0; SCAN_LEN + HEADER_LEN];

@@ -2,12 +2,12 @@
 //! an unclean end (section 14.6).
 //!
 //! ```text
-//! survey → judge → (policy) → repair → the segment writer starts
+//! survey → judge → (policy) → restart → the segment writer starts
 //! ```
 //!
-//! Judging reads only. Repairing writes only new files and gives them their names by rename; it may
+//! Judging reads only. Restarting writes only new files and gives them their names by rename; it may
 //! die at any point, and the next open comes to the same records.
 
 pub(crate) mod decision;
 pub(crate) mod judge;
-pub(crate) mod repair;
+pub(crate) mod restart;

@@ -7,6 +7,7 @@
 //! Invariant: what is delivered lies below the end that [`LogView`] gives, is committed (or, for a
 //! raw cursor, marked as not committed), and was verified in the very bytes that are handed out.
 
+use super::salvage::Salvage;
 use super::segment_reader::{SegmentReader, Step, StopCause};
 use super::structure::Structure;
 use crate::error::{Error, ErrorKind, Place, Result};
@@ -34,6 +35,9 @@ pub enum EntryKind {
     Abort = 4,
     /// The log is torn here; `batch_id` is the place. Always the last (raw cursors only).
     Torn = 5,
+    /// Something is damaged or missing between the entry before and the one behind; `batch_id` is
+    /// where it begins, the value says what it is, in words (policy `Salvage` only).
+    Gap = 6,
 }
 
 /// One record or mark. The bytes belong to the cursor.
@@ -85,16 +89,16 @@ pub struct Page<'a> {
 
 /// An entry whose bytes are named by their place in the reader's window.
 #[derive(Clone, Copy, Debug)]
-struct Item {
-    kind: EntryKind,
-    committed: bool,
-    op: u8,
-    seq: Seq,
-    batch_id: Lsn,
-    time_ns: u64,
-    key_begin: usize,
-    value_begin: usize,
-    value_end: usize,
+pub(super) struct Item {
+    pub(super) kind: EntryKind,
+    pub(super) committed: bool,
+    pub(super) op: u8,
+    pub(super) seq: Seq,
+    pub(super) batch_id: Lsn,
+    pub(super) time_ns: u64,
+    pub(super) key_begin: usize,
+    pub(super) value_begin: usize,
+    pub(super) value_end: usize,
 }
 
 enum Advance {
@@ -106,7 +110,7 @@ enum Advance {
 
 /// The frame whose records are being delivered.
 #[derive(Clone, Debug)]
-struct Delivery {
+pub(super) struct Delivery {
     payload: Range<usize>,
     /// Where the next record begins, in the payload.
     at: usize,
@@ -121,7 +125,7 @@ struct Delivery {
 
 /// What becomes of a batch that has begun.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Fate {
+pub(super) enum Fate {
     Committed,
     NotCommitted,
     /// It has no end where reading stops, for this reason and at this place.
@@ -130,15 +134,15 @@ enum Fate {
 
 /// The segment that a cursor stands in.
 #[derive(Debug)]
-struct Standing {
-    reader: SegmentReader,
-    structure: Structure,
-    delivery: Option<Delivery>,
+pub(super) struct Standing {
+    pub(super) reader: SegmentReader,
+    pub(super) structure: Structure,
+    pub(super) delivery: Option<Delivery>,
     /// Fate of the batch that begins with the given LSN, found by looking ahead.
-    fate: Option<(Lsn, Fate)>,
+    pub(super) fate: Option<(Lsn, Fate)>,
     /// A raw cursor beyond the place where the successor says that this segment ends.
     beyond_end: bool,
-    number: u64,
+    pub(super) number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -158,19 +162,23 @@ struct Columns {
 /// it. Arriving at the end is not final: later calls deliver what was appended since.
 #[derive(Debug)]
 pub struct Cursor {
-    view: Arc<LogView>,
+    pub(super) view: Arc<LogView>,
     raw: bool,
     /// Records up to this number are not delivered (again).
     floor: Seq,
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     torn_shown: bool,
     columns: Columns,
+    /// Set for the policy `Salvage`.
+    pub(super) salvage: Option<Salvage>,
 }
 
 impl Cursor {
     pub(crate) fn new(view: Arc<LogView>, after_seq: Seq, raw: bool) -> Cursor {
         let floor = after_seq.max(view.truncated_seq());
+        let salvage = view.is_salvaging().then(Salvage::default);
         Cursor {
+            salvage,
             view,
             raw,
             floor,
@@ -186,7 +194,7 @@ impl Cursor {
         let Some(item) = self.next_item()? else {
             return Ok(None);
         };
-        let window = self.window();
+        let window = self.bytes_of(&item);
         let (key, value) = (
             window.get(item.key_begin..item.value_begin),
             window.get(item.value_begin..item.value_end),
@@ -216,7 +224,7 @@ impl Cursor {
         let base = first.key_begin;
         let mut end = first.value_end;
         self.columns.push(&first, base)?;
-        while self.columns.seq.len() < count_max {
+        while self.columns.seq.len() < count_max && first.kind != EntryKind::Gap {
             match self.advance(false) {
                 Ok(Advance::Item(item)) => {
                     end = end.max(item.value_end);
@@ -227,10 +235,7 @@ impl Cursor {
             }
         }
         let columns = &self.columns;
-        let bytes = self
-            .standing
-            .as_ref()
-            .and_then(|standing| standing.reader.window().get(base..end));
+        let bytes = self.bytes_of(&first).get(base..end);
         Ok(Some(Page {
             seq: &columns.seq,
             batch_id: &columns.batch_id,
@@ -245,16 +250,25 @@ impl Cursor {
         }))
     }
 
-    fn window(&self) -> &[u8] {
-        self.standing
-            .as_ref()
-            .map_or(&[], |standing| standing.reader.window())
+    /// The bytes that the places in `item` point into.
+    fn bytes_of(&self, item: &Item) -> &[u8] {
+        match (&self.salvage, &self.standing) {
+            (Some(salvage), _) if item.kind == EntryKind::Gap => salvage.gap_text(),
+            (_, Some(standing)) => standing.reader.window(),
+            (_, None) => &[],
+        }
     }
 
     fn next_item(&mut self) -> Result<Option<Item>> {
         let mut refreshed = false;
         loop {
             let advanced = match self.advance(true) {
+                Err(error) if self.salvage.is_some() && Salvage::passes_over(&error) => {
+                    match self.pass_over(&error) {
+                        Some(item) => return Ok(Some(item)),
+                        None => continue,
+                    }
+                }
                 Err(error) if error.is_corrupt() && self.was_retired() => {
                     let number = self.standing.as_ref().map_or(0, |standing| standing.number);
                     return Err(truncated(number));
@@ -295,6 +309,13 @@ impl Cursor {
             let Some(standing) = &mut self.standing else {
                 if !may_read {
                     return Ok(Advance::WouldRead);
+                }
+                if self
+                    .salvage
+                    .as_ref()
+                    .is_some_and(|salvage| salvage.finished)
+                {
+                    return Ok(Advance::End);
                 }
                 let Some(header) = self.view.segment_for(self.floor) else {
                     return self.at_end();
@@ -497,7 +518,7 @@ impl Cursor {
         })
     }
 
-    fn stand_in(&mut self, header: &SegmentHeader) -> Result<()> {
+    pub(super) fn stand_in(&mut self, header: &SegmentHeader) -> Result<()> {
         let number = header.segment_number;
         let (file, found) = open_segment(self.view.vfs.as_ref(), &self.view.layout, number)
             .map_err(|error| {
@@ -651,6 +672,12 @@ impl Cursor {
         let end = self.view.end();
         if let (None, Some(error)) = (&self.standing, &end.error) {
             return Err(error.duplicate());
+        }
+        if let (Some(_), Some(standing)) = (&self.salvage, &self.standing) {
+            if let Some(next) = self.view.segment_after(standing.number) {
+                let what = format!("the next segment is {}", next.segment_number);
+                return Err(corrupt("M", &standing.reader.place(), what));
+            }
         }
         if self.raw && end.torn && !self.torn_shown {
             self.torn_shown = true;

@@ -126,6 +126,21 @@ impl SegmentReader {
         self.link = bookmark.link;
     }
 
+    /// Goes on at `offset` as if the frame there were accepted, for who reads on behind damage.
+    pub(crate) fn jump_to(&mut self, offset: u64, link: u32) {
+        self.offset = offset;
+        self.link = link;
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Offset at which the walk may not go on.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Lets the walk go up to `lsn` and no further. What was read beyond an earlier limit is
     /// forgotten, since it may have changed.
     pub(crate) fn set_limit(&mut self, lsn: Lsn) {

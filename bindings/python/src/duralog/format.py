@@ -272,10 +272,11 @@ class Record:
 class Verdict:
     """What section 13 says about the log, and where.
 
-    `segment`, `offset` and `lsn` are the place X; for a missing or unusable segment (row M) the
-    number of that segment, 0, and the LSN at which the walk had to leave the segment before it.
-    `end_lsn` is C, `next_seq` the number that the next record takes there: both 0 if not even the
-    first segment could be walked. `evidence_lsn` is E (12.3).
+    `segment`, `offset` and `lsn` are the place X; for a segment that is missing or can't be used
+    (row M) its number, 0 and 0. `end_lsn` is C, `next_seq` the number that the next record takes
+    there: both 0 if not even the first segment could be walked. `evidence_lsn` is E (12.3), or,
+    where the walk ended before the last segment, what control and tail page promise.
+    `last_segment` is the greatest number that was found or that control names.
     """
 
     verdict: str
@@ -341,8 +342,8 @@ class Facts(NamedTuple):
     chain_agrees: bool = False  # link and sequence number are those of the successor's header
     below_evidence: bool = False  # X < E
     sealed: bool = False  # a SEAL ends at X
-    blank: bool = False  # a zero header, or an intact frame of another generation, at X (11.3)
-    live_beyond: bool = False  # a live frame (11.2) at X or beyond
+    blank: bool = False  # a zero header, or a frame of another generation, at X (11.3)
+    live_beyond: bool = False  # a live frame (11.2) beyond X
 
 
 def decide(facts: Facts) -> str:
@@ -359,7 +360,7 @@ def decide(facts: Facts) -> str:
         return "S3" if facts.chain_agrees else "S2"
     if facts.below_evidence:
         return "E"
-    if not facts.batch_open and (facts.sealed or facts.blank) and not facts.live_beyond:
+    if not facts.batch_open and (facts.sealed or facts.blank and not facts.live_beyond):
         return "Z"
     return "T"
 
@@ -419,13 +420,22 @@ class _File:
         return b"".join(pieces)
 
 
-def _read_small(path: str, length: int) -> Optional[bytes]:
-    """The first `length` bytes of a file, or None if the name is not there."""
+def _read_control_file(path: str) -> bytes:
+    """The bytes of both slots; none if the name is not there. Anything but a file is an error (section 3)."""
     try:
-        with _File(path) as file:
-            return file.read(0, length)
+        with _File(os.path.join(path, CONTROL_NAME)) as file:
+            return file.read(0, 2 * CONTROL_SLOT_SPACING)
     except FileNotFoundError:
-        return None
+        return b""
+
+
+def _read_tail_file(path: str) -> bytes:
+    """The bytes of the tail page; none where there is none to be had: it may be lost (section 3)."""
+    try:
+        with _File(os.path.join(path, TAIL_NAME)) as file:
+            return file.read(0, TAIL_SIZE)
+    except OSError:
+        return b""
 
 
 # =============================================================================================
@@ -435,10 +445,11 @@ def _read_small(path: str, length: int) -> Optional[bytes]:
 
 def _decode_control_slot(data: bytes, index: int) -> Optional[ControlSlot]:
     """A valid slot, or None. A newer one makes the whole log newer (section 9)."""
-    raw = data[index * CONTROL_SLOT_SPACING:(index + 1) * CONTROL_SLOT_SPACING]
-    if len(raw) < CONTROL_SLOT_SPACING:  # "there in full"
+    begin = index * CONTROL_SLOT_SPACING
+    raw = data[begin:begin + CONTROL_SLOT.size]
+    if len(raw) < CONTROL_SLOT.size:
         return None
-    slot = ControlSlot(*CONTROL_SLOT.unpack_from(raw))
+    slot = ControlSlot(*CONTROL_SLOT.unpack(raw))
     if slot.magic != CONTROL_MAGIC or slot.crc != crc32(raw[:124]):
         return None
     if slot.format_major > FORMAT_MAJOR:
@@ -452,7 +463,7 @@ def _decode_control_slot(data: bytes, index: int) -> Optional[ControlSlot]:
 
 def _read_control(path: str) -> Tuple[Optional[ControlSlot], str]:
     """The slot that counts, and "good", "one_slot" or "lost" (section 9)."""
-    data = _read_small(os.path.join(path, CONTROL_NAME), 2 * CONTROL_SLOT_SPACING) or b""
+    data = _read_control_file(path)
     slots = [slot for index in (0, 1) for slot in (_decode_control_slot(data, index),)
              if slot is not None]
     if not slots:
@@ -476,17 +487,15 @@ def _boot_id() -> Optional[bytes]:
     return value if len(value) == 16 else None
 
 
-def _decode_tail(data: Optional[bytes], log_id: bytes, boot_id: Optional[bytes]) -> Optional[_Tail]:
-    """The tail page, if magic, log_id and boot_id hold (section 10)."""
-    if data is None or boot_id is None or len(data) < TAIL_HEAD.size:
+def _decode_tail(data: bytes, log_id: bytes, boot_id: Optional[bytes]) -> Optional[_Tail]:
+    """The tail page, if all of it is there and magic, log_id and boot_id hold (section 10)."""
+    if boot_id is None or len(data) < TAIL_SIZE:
         return None
     magic, page_log_id, page_boot_id, acknowledged_lsn, _, _, _ = TAIL_HEAD.unpack_from(data)
     if magic != TAIL_MAGIC or page_log_id != log_id or page_boot_id != boot_id:
         return None
     promise = 0
     for offset in TAIL_SLOT_OFFSETS:
-        if len(data) < offset + TAIL_SLOT.size:
-            continue
         durable_lsn, check = TAIL_SLOT.unpack_from(data, offset)
         if check == crc32(log_id + boot_id + data[offset:offset + 8]):
             promise = max(promise, durable_lsn)
@@ -527,6 +536,8 @@ def _judge_header(raw: bytes, number: int) -> Union[SegmentHeader, _Refusal]:
             f"{segment_name(number)}: expected format {FORMAT_MAJOR} and incompatible features "
             f"0x{INCOMPATIBLE_KNOWN:x} at most, found format {header.format_major}."
             f"{header.format_minor} and features 0x{header.incompatible:x}")
+    if header.format_major == 0:
+        return _Refusal("segment format_major", str(FORMAT_MAJOR), "0")
     if (header.header_size % ALIGNMENT
             or not HEADER_SIZE_MIN <= header.header_size <= HEADER_SIZE_MAX):
         return _Refusal("segment header_size",
@@ -538,6 +549,8 @@ def _judge_header(raw: bytes, number: int) -> Union[SegmentHeader, _Refusal]:
         return _Refusal("segment salt", "not 0", "0")
     if header.segment_number != number:
         return _Refusal("segment_number", str(number), str(header.segment_number))
+    if header.first_seq == 0:
+        return _Refusal("segment first_seq", "at least 1", "0")
     if header.base_lsn < header.prev_end_lsn:
         return _Refusal("segment base_lsn", f"at least prev_end_lsn {header.prev_end_lsn}",
                         str(header.base_lsn))
@@ -555,11 +568,11 @@ def _read_header(path: str, number: int) -> _HeaderOrWhy:
 
 
 def _judge_among_neighbours(header: SegmentHeader, log_id: bytes,
-                            before: Optional[_HeaderOrWhy]) -> Optional[_Refusal]:
+                            before: Optional[SegmentHeader]) -> Optional[_Refusal]:
     """Step 5 of section 4 (foreign) and section 12.2."""
     if header.log_id != log_id:
         return _Refusal("segment of another log", f"log_id {log_id.hex()}", header.log_id.hex())
-    if isinstance(before, SegmentHeader):
+    if before is not None:
         if header.prev_end_lsn < before.base_lsn:
             return _Refusal("segment prev_end_lsn",
                             f"at least {before.base_lsn}, base_lsn of the segment before",
@@ -709,8 +722,8 @@ class _Walk:
     """Section 12.4: one pass over the log, from the first segment to X.
 
     `frames()` gives every frame that is accepted and well-formed. While it runs, `closed_lsn` and
-    `closed_seq` are C and the sequence number there; when it is exhausted, `end` says why. It
-    raises nothing of its own: to report, to raise or to ignore is for the one who walks.
+    `closed_seq` are C and the sequence number there; when it is exhausted, `end` says why it ended.
+    It raises nothing of its own: to report, to raise or to ignore is for the one who walks.
     """
 
     def __init__(self, log: "LogReader") -> None:
@@ -743,11 +756,11 @@ class _Walk:
         assert number is not None
         if isinstance(why, OSError):
             refusal = _Refusal("the read failed", "a readable regular file", str(why))
-            self.end = _End(decide(Facts(read_failed=True)), number, 0, self.closed_lsn, refusal, why)
+            self.end = _End(decide(Facts(read_failed=True)), number, 0, 0, refusal, why)
             return
         if why is None:
             why = _Refusal("segment missing", f"a file {segment_name(number)}", "none")
-        self.end = _End(decide(Facts(segment_unusable=True)), number, 0, self.closed_lsn, why)
+        self.end = _End(decide(Facts(segment_unusable=True)), number, 0, 0, why)
 
     def _walk_segment(self, index: int, header: SegmentHeader) -> Iterator[Frame]:
         log = self._log
@@ -764,7 +777,8 @@ class _Walk:
         seq = header.first_seq
         batch_seq: Optional[int] = None  # where the open batch began; None: no batch is open
         self.closed_lsn, self.closed_seq = header.base_lsn, seq
-        accepted_promise = 0
+        sealed = False
+        promise = 0  # the greatest of a well-formed frame
 
         with _File(os.path.join(log.path, segment_name(number))) as file:
             self._file = file
@@ -788,31 +802,34 @@ class _Walk:
                     self.end = _End("", number, offset, lsn, _Refusal("acknowledged_lsn", "", ""))
                     return
 
-                frame = _accept(file, header, offset, link)
+                if sealed:
+                    frame: Union[Frame, _Refusal] = _Refusal("the segment is sealed", "", "")
+                else:
+                    frame = _accept(file, header, offset, link)
+                    if isinstance(frame, Frame) and prev_end is not None and frame.end_lsn > prev_end:
+                        frame = _Refusal("a frame reaches beyond its segment", f"an end at {prev_end} at most",
+                                         str(frame.end_lsn))
                 if isinstance(frame, _Refusal):
                     if successor is not None:
                         self.end = _End(decide(Facts(last_segment=False)), number, offset, lsn,
                                         frame._replace(reason=f"{frame.reason}, below the "
                                                               f"successor's prev_end_lsn {prev_end}"))
                     elif is_last:
-                        self.end = self._judge_tail(file, header, offset, batch_seq is not None,
-                                                    accepted_promise, frame)
+                        self.end = self._judge_tail(file, header, offset, batch_seq is not None, sealed,
+                                                    promise, frame)
                     return  # without a usable successor: frames() says what is wrong with it
-
-                accepted_promise = max(accepted_promise, frame.durable_lsn)
-                expected_seq = seq if batch_seq is None or frame.flags != ABORT else batch_seq
-                problem = self._form_problem(frame, batch_seq is not None, expected_seq)
-                if problem is not None:
-                    self.end = _End(decide(Facts(malformed=True)), number, offset, lsn, problem)
-                    return
-                if prev_end is not None and frame.end_lsn > prev_end:
-                    self.end = _End(decide(Facts(last_segment=False)), number, offset, lsn, _Refusal(
-                        "a frame reaches beyond the successor's prev_end_lsn",
-                        f"an end at {prev_end} at most", str(frame.end_lsn)))
-                    return
                 if log.acknowledged_lsn is not None and frame.end_lsn > log.acknowledged_lsn:
                     self.end = _End("", number, offset, lsn, _Refusal("acknowledged_lsn", "", ""))
                     return
+
+                expected_seq = seq if batch_seq is None or frame.flags != ABORT else batch_seq
+                problem = self._form_problem(frame, batch_seq is not None, expected_seq)
+                if problem is not None:
+                    evidence = self._evidence(file, header, offset, promise) if is_last else None
+                    self.end = _End(decide(Facts(malformed=True)), number, offset, lsn, problem,
+                                    evidence=evidence)
+                    return
+                promise = max(promise, frame.durable_lsn)
 
                 # Section 7: count.
                 if frame.type == BATCH:
@@ -834,10 +851,8 @@ class _Walk:
                 link = frame.header_crc
                 if batch_seq is None:
                     self.closed_lsn, self.closed_seq = frame.end_lsn, seq
+                sealed = frame.type == SEAL
                 yield frame
-                if frame.type == SEAL and is_last:
-                    self.end = self._judge_tail(file, header, offset, False, accepted_promise, None)
-                    return
 
     @staticmethod
     def _form_problem(frame: Frame, batch_open: bool, expected_seq: int) -> Optional[_Refusal]:
@@ -856,6 +871,11 @@ class _Walk:
                 return _Refusal("frame type", "1 to 4 or 128 to 255", str(frame.type))
             if frame.flags:
                 return _Refusal(f"flags of a {type_name(frame.type)} frame", "0", f"0x{frame.flags:02x}")
+            if frame.record_count:
+                return _Refusal(f"record_count of a {type_name(frame.type)} frame", "0",
+                                str(frame.record_count))
+            if frame.type == SEAL and frame.payload_len:
+                return _Refusal("payload of a SEAL frame", "none", f"{frame.payload_len} bytes")
             if batch_open:
                 return _Refusal(f"{type_name(frame.type)} frame", "no open batch", "one")
         if frame.first_seq != expected_seq:
@@ -869,42 +889,43 @@ class _Walk:
                 return _Refusal("ABORT frame", "no records and no payload",
                                 f"{frame.record_count} and {frame.payload_len} bytes")
             return None
-        if frame.record_count == 0:  # section 5: none only with ABORT; section 7: at least one
+        if frame.record_count == 0:
             return _Refusal("records of a BATCH frame", "at least 1", "0")
         if frame.flags & SOLO and frame.record_count != 1:
             return _Refusal("records of a SOLO frame", "1", str(frame.record_count))
         return _records_problem(frame.payload, frame.record_count)
 
-    def _judge_tail(self, file: _File, header: SegmentHeader, offset: int, batch_open: bool,
-                    accepted_promise: int, why: Optional[_Refusal]) -> _End:
-        """Rows E, Z and T: the last segment goes no further than X. `why` is None after a SEAL."""
+    def _evidence(self, file: _File, header: SegmentHeader, offset: int, promise: int) -> int:
+        """E, section 12.3, at X in the last segment without a SEAL before it."""
+        return max(self._log.outside_evidence(), header.durable_lsn, header.base_lsn, promise,
+                   _find_live(file, header, offset).durable_lsn)
+
+    def _judge_tail(self, file: _File, header: SegmentHeader, offset: int, batch_open: bool, sealed: bool,
+                    promise: int, why: _Refusal) -> _End:
+        """Rows E, Z and T: the last segment goes no further than X."""
         log = self._log
         lsn = header.lsn_at(offset)
         if log.acknowledged_lsn is not None:  # beside a live writer: no judgement of the end
             if lsn >= log.acknowledged_lsn:
-                return _End("", header.segment_number, offset, lsn, _Refusal("sealed", "", ""))
-            refusal = why or _Refusal("the log ends before acknowledged_lsn",
-                                      f"frames up to LSN {log.acknowledged_lsn}", "a SEAL")
-            return _End("E", header.segment_number, offset, lsn, refusal)
-        live = _find_live(file, header, offset)
-        evidence = max(log.outside_evidence(), header.durable_lsn, header.base_lsn, accepted_promise,
-                       live.durable_lsn if why is not None else 0)
-        facts = Facts(batch_open=batch_open, below_evidence=lsn < evidence, sealed=why is None,
-                      blank=why is not None and _is_blank(file, header, offset),
-                      live_beyond=live.found)
-        row = decide(facts)
+                return _End("", header.segment_number, offset, lsn, why)
+            return _End("E", header.segment_number, offset, lsn, why._replace(
+                reason=f"{why.reason}, below acknowledged_lsn {log.acknowledged_lsn}"))
+        evidence = max(log.outside_evidence(), header.durable_lsn, header.base_lsn, promise)
+        facts = Facts(batch_open=batch_open, sealed=sealed)
+        if not sealed:  # nothing behind a SEAL is looked at
+            live = _find_live(file, header, offset)
+            evidence = max(evidence, live.durable_lsn)
+            facts = facts._replace(blank=_is_blank(file, header, offset), live_beyond=live.found)
+        row = decide(facts._replace(below_evidence=lsn < evidence))
         if row == "E":
-            refusal = (why or _Refusal("the segment is sealed too early",
-                                       f"frames up to LSN {evidence}", "a SEAL"))
-            refusal = refusal._replace(reason=f"{refusal.reason}, below the evidence {evidence}")
+            why = why._replace(reason=f"{why.reason}, below the evidence {evidence}")
         elif row == "Z":
-            refusal = _Refusal("sealed" if facts.sealed else "clean end", "", "")
+            why = _Refusal("sealed" if sealed else "clean end", "", "")
         else:
             after = ("a batch is open" if batch_open else
-                     "live frames follow" if facts.sealed or facts.blank else "not a clean end")
-            refusal = (why or _Refusal("sealed", "nothing", "a frame"))
-            refusal = refusal._replace(reason=f"{after}, {refusal.reason}")
-        return _End(row, header.segment_number, offset, lsn, refusal, evidence=evidence)
+                     "live frames follow" if facts.blank else "not a clean end")
+            why = why._replace(reason=f"{after}, {why.reason}")
+        return _End(row, header.segment_number, offset, lsn, why, evidence=evidence)
 
     def read_again(self, first: int, link: int, end: int) -> Iterator[Frame]:
         """The frames from offset `first` to offset `end` of the current segment, once more."""
@@ -940,58 +961,49 @@ class LogReader:
         self.path = path
         self.acknowledged_lsn: Optional[int] = None  # live: where to stop; else None
         self.control, self.control_state = _read_control(path)
-        tail_data = _read_small(os.path.join(path, TAIL_NAME), TAIL_SIZE)
+        tail_data = _read_tail_file(path)
         # The names come after the tail page, so that what it acknowledges is among them.
         numbers = sorted(number for number in map(parse_segment_name, os.listdir(path))
                          if number is not None)
         if not numbers and self.control is None:
             raise NotALog(f"{path}: no segment and no valid control slot")
 
-        # Section 12.1.
-        if self.control is None:
-            self.first_segment = numbers[0]
-        else:
-            self.first_segment = self.control.first_segment
-            numbers = [number for number in numbers if number >= self.first_segment]
-        self.last_segment = numbers[-1] if numbers else 0
-        run_length = 0
-        while run_length < len(numbers) and numbers[run_length] == self.first_segment + run_length:
-            run_length += 1
+        # Section 12.1: the numbers that must be there, and those that are, up to the first gap.
+        self.first_segment = numbers[0] if self.control is None else self.control.first_segment
+        self.last_segment = max(numbers[-1:] + ([] if self.control is None else [self.control.last_segment]))
+        present = [number for number in numbers if number >= self.first_segment]
+        unbroken = 0
+        while unbroken < len(present) and present[unbroken] == self.first_segment + unbroken:
+            unbroken += 1
         self.missing: Optional[int] = None
-        if run_length < len(numbers):
-            self.missing = self.first_segment + run_length
-        elif self.control is not None and self.control.last_segment not in numbers:
-            if self.control.last_segment < self.first_segment:
-                self.missing, run_length = self.control.last_segment, 0
-            else:
-                self.missing = self.first_segment + run_length
+        if unbroken < len(present) or self.first_segment + unbroken <= self.last_segment:
+            self.missing = self.first_segment + unbroken
+        if self.control is not None and self.control.last_segment < self.first_segment:
+            self.missing, unbroken = self.control.last_segment, 0  # it can't be among them
 
-        # Sections 4 and 12.2. A header of a newer format anywhere refuses the whole log.
-        judged: Dict[int, _HeaderOrWhy] = {n: _read_header(path, n) for n in numbers}
+        # Sections 4 and 12.2: in order, up to the first that can't be used.
         self.log_id: Optional[bytes] = self.control.log_id if self.control is not None else None
-        if self.log_id is None:
-            first = judged[numbers[0]]
-            if isinstance(first, _Refusal) and first.not_ours and len(numbers) == 1:
-                raise NotALog(f"{path}: {segment_name(numbers[0])}: {first.reason}: "
-                              f"expected {first.expected}, found {first.found}")
-            if isinstance(first, SegmentHeader):
-                self.log_id = first.log_id
-        before: Optional[_HeaderOrWhy] = None
-        for number in numbers:
-            header = judged[number]
-            if isinstance(header, SegmentHeader) and self.log_id is not None:
-                refusal = _judge_among_neighbours(header, self.log_id, before)
-                if refusal is not None:
-                    judged[number] = refusal
-            before = judged[number]
-        self.run: List[_HeaderOrWhy] = [judged[n] for n in numbers[:run_length]]
-        self._last_header = judged[numbers[-1]] if numbers else None
+        self.run: List[_HeaderOrWhy] = []
+        before: Optional[SegmentHeader] = None
+        for number in present[:unbroken]:
+            header = _read_header(path, number)
+            if isinstance(header, _Refusal) and header.not_ours and self.control is None and len(present) == 1:
+                raise NotALog(f"{path}: {segment_name(number)}: {header.reason}: "
+                              f"expected {header.expected}, found {header.found}")
+            if isinstance(header, SegmentHeader):
+                if self.log_id is None:
+                    self.log_id = header.log_id
+                header = _judge_among_neighbours(header, self.log_id, before) or header
+            self.run.append(header)
+            if not isinstance(header, SegmentHeader):
+                break
+            before = header
 
         if self.control is not None:
             self.truncated_seq = self.control.truncated_seq
         else:
-            first = judged[numbers[0]]
-            self.truncated_seq = max(0, first.first_seq - 1) if isinstance(first, SegmentHeader) else 0
+            first = self.run[0]
+            self.truncated_seq = first.first_seq - 1 if isinstance(first, SegmentHeader) else 0
 
         self._tail = (None if self.log_id is None
                       else _decode_tail(tail_data, self.log_id, _boot_id()))
@@ -1007,30 +1019,6 @@ class LogReader:
         """The part of E that does not stand in a segment: control and tail page."""
         return max(self.control.durable_lsn if self.control is not None else 0,
                    self._tail.durable_lsn if self._tail is not None else 0)
-
-    def _evidence(self) -> int:
-        """E, where the walk did not come to know it: it ended before the end of the last segment.
-
-        Only acceptance (11.1) counts here, so the chain is followed past a malformed frame.
-        """
-        evidence = self.outside_evidence()
-        header = self._last_header
-        if not isinstance(header, SegmentHeader):
-            return evidence
-        evidence = max(evidence, header.durable_lsn, header.base_lsn)
-        try:
-            with _File(os.path.join(self.path, segment_name(header.segment_number))) as file:
-                offset, link = header.header_size, header.crc
-                while True:
-                    frame = _accept(file, header, offset, link)
-                    if isinstance(frame, _Refusal):
-                        return max(evidence, _find_live(file, header, offset).durable_lsn)
-                    evidence = max(evidence, frame.durable_lsn)
-                    if frame.type == SEAL:
-                        return evidence
-                    offset, link = offset + frame.size, frame.header_crc
-        except OSError:
-            return evidence  # the verdict names the failed read, if the walk comes to it
 
     # --- Reading ---
 
@@ -1111,7 +1099,7 @@ class LogReader:
         return Verdict(
             verdict=VERDICT_OF_ROW[end.row], row=end.row, segment=end.segment, offset=end.offset,
             lsn=end.lsn, end_lsn=walk.closed_lsn, next_seq=walk.closed_seq,
-            evidence_lsn=end.evidence if end.evidence is not None else self._evidence(),
+            evidence_lsn=end.evidence if end.evidence is not None else self.outside_evidence(),
             control=self.control_state, first_segment=self.first_segment,
             last_segment=self.last_segment, truncated_seq=self.truncated_seq, reason=reason)
 

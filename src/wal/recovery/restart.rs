@@ -23,7 +23,7 @@ const LSN_GAP_UNIT: u64 = 1 << 34;
 /// Least distance of a new generation from the end of the old one.
 const LSN_GAP_MIN: u64 = 1 << 33;
 
-/// The end of the log after repair: where a new segment connects.
+/// The end of the log after it: where a new segment connects.
 #[derive(Clone, Copy, Debug)]
 struct End {
     segment: u64,
@@ -32,9 +32,9 @@ struct End {
     next_seq: Seq,
 }
 
-/// What repair made.
+/// What it made.
 #[derive(Debug)]
-pub(crate) struct Repaired {
+pub(crate) struct Restarted {
     /// Headers of the new segments, in order; the last is empty and open for appending.
     pub(crate) segments: Vec<SegmentHeader>,
     pub(crate) rescued_bytes: u64,
@@ -61,14 +61,14 @@ pub(crate) fn new_salt(vfs: &dyn Vfs) -> Result<u32> {
 }
 
 /// Writes what is needed to go on behind `judgement`, whose verdict is CLEAN END or TORN.
-pub(crate) fn repair(
+pub(crate) fn restart(
     vfs: &dyn Vfs,
     layout: &Layout,
     last: &SegmentHeader,
     judgement: &Judgement,
-) -> Result<Repaired> {
+) -> Result<Restarted> {
     let Some(walked) = &judgement.walked else {
-        return Err(Error::new(ErrorKind::Internal, "repair without a walk"));
+        return Err(Error::new(ErrorKind::Internal, "restart without a walk"));
     };
     let closed = walked.closed;
     let mut end = End {
@@ -109,7 +109,7 @@ pub(crate) fn repair(
     prepare_segment(vfs, layout, &header, |_| Ok(()))?;
     publish_segment(vfs, layout, header.segment_number)?;
     segments.push(header);
-    Ok(Repaired {
+    Ok(Restarted {
         segments,
         rescued_bytes,
     })

@@ -1,0 +1,164 @@
+//! Reading on behind damage, for who asks for it by name (policy `Salvage`).
+//!
+//! Where a cursor would fail, a salvaging one looks for the next place at which a frame stands that
+//! can begin something: live (FORMAT.md section 11.2), payload intact, and not the middle of a
+//! batch. What lies between is marked with an entry of kind `Gap`. A batch is still shown whole or
+//! not at all: what follows its first frame must be chained to it.
+
+use super::cursor::{Cursor, EntryKind, Item};
+use super::segment_reader::SegmentReader;
+use super::structure::Structure;
+use crate::error::{Error, ErrorKind};
+use crate::format::checksum::crc32;
+use crate::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
+use crate::lsn::Lsn;
+use crate::vfs::read_full_at;
+use crate::wal::layout::segment_name;
+
+/// Bytes looked through at a time.
+const LOOK_LEN: usize = 1 << 20;
+
+/// What a salvaging cursor keeps.
+#[derive(Debug, Default)]
+pub(super) struct Salvage {
+    gap_text: Vec<u8>,
+    /// The segment that was given up last.
+    behind: u64,
+    /// No segment is left.
+    pub(super) finished: bool,
+}
+
+impl Salvage {
+    pub(super) fn gap_text(&self) -> &[u8] {
+        &self.gap_text
+    }
+
+    /// Whether an error is of a kind that salvage passes over.
+    pub(super) fn passes_over(error: &Error) -> bool {
+        matches!(
+            error.kind(),
+            ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::NotALog | ErrorKind::Truncated
+        )
+    }
+}
+
+impl Cursor {
+    /// Passes over what `error` is about. Gives the gap as an entry, or `None` if there is nothing
+    /// to tell: the end of the segments, or bytes that are zero.
+    pub(super) fn pass_over(&mut self, error: &Error) -> Option<Item> {
+        let Some(standing) = &mut self.standing else {
+            return self.next_segment(error);
+        };
+        standing.delivery = None;
+        standing.fate = None;
+        let from = standing.reader.offset();
+        let from_lsn = standing.reader.lsn();
+        let number = standing.number;
+        if let Some((offset, head)) = find_beginning(&standing.reader, from) {
+            standing.reader.jump_to(offset, head.link);
+            standing.structure = Structure::new(head.first_seq);
+            let text = format!(
+                "{}: bytes {from} to {offset} are damaged: {error}",
+                segment_name(number)
+            );
+            return self.gap(from_lsn, text);
+        }
+        let silent = is_blank(&standing.reader, from);
+        let item = self.next_segment(error);
+        if silent && self.standing.is_none() {
+            return None;
+        }
+        item
+    }
+
+    /// Goes on in the next segment that can be used, or ends.
+    fn next_segment(&mut self, error: &Error) -> Option<Item> {
+        let number = match &self.standing {
+            Some(standing) => standing.number,
+            None => self.salvage.as_ref().map_or(0, |salvage| salvage.behind),
+        };
+        let from_lsn = self
+            .standing
+            .as_ref()
+            .map_or(Lsn::NONE, |standing| standing.reader.lsn());
+        let mut behind = number;
+        self.standing = None;
+        while let Some(header) = self.view.segment_after(behind) {
+            behind = header.segment_number;
+            if self.stand_in(&header).is_ok() {
+                break;
+            }
+        }
+        if let Some(salvage) = &mut self.salvage {
+            salvage.behind = behind;
+            salvage.finished = self.standing.is_none();
+        }
+        let text = format!("{}: {error}", segment_name(number.max(1)));
+        self.gap(from_lsn, text)
+    }
+
+    fn gap(&mut self, from: Lsn, text: String) -> Option<Item> {
+        let salvage = self.salvage.as_mut()?;
+        salvage.gap_text = text.into_bytes();
+        Some(Item {
+            kind: EntryKind::Gap,
+            committed: false,
+            op: 0,
+            seq: 0,
+            batch_id: from,
+            time_ns: 0,
+            key_begin: 0,
+            value_begin: 0,
+            value_end: salvage.gap_text.len(),
+        })
+    }
+}
+
+/// The first frame behind `from` at which reading can begin again.
+fn find_beginning(reader: &SegmentReader, from: u64) -> Option<(u64, FrameHeader)> {
+    let header = reader.header();
+    let mut bytes = vec![0; LOOK_LEN + HEADER_LEN];
+    let mut offset = from + 8;
+    loop {
+        let len = read_full_at(reader.file(), offset, &mut bytes).ok()?;
+        let starts = len.saturating_sub(HEADER_LEN - 1).min(LOOK_LEN);
+        for at in (0..starts).step_by(8) {
+            let place = offset + at as u64;
+            if place >= reader.limit() {
+                return None;
+            }
+            let head = &bytes[at..at + HEADER_LEN];
+            let live = FrameHeader::decode_live(head, header.salt, header.lsn_at(place));
+            if let Some(live) = live.filter(can_begin) {
+                if payload_is_intact(reader, place, &live) {
+                    return Some((place, live));
+                }
+            }
+        }
+        if len < bytes.len() {
+            return None;
+        }
+        offset += LOOK_LEN as u64;
+    }
+}
+
+fn can_begin(head: &FrameHeader) -> bool {
+    head.frame_type != frame_type::BATCH || head.has(frame_flag::BEGIN)
+}
+
+fn payload_is_intact(reader: &SegmentReader, place: u64, head: &FrameHeader) -> bool {
+    let len = head.payload_len as usize;
+    let mut payload = Vec::new();
+    if len > PAYLOAD_LEN_MAX || payload.try_reserve_exact(len).is_err() {
+        return false;
+    }
+    payload.resize(len, 0);
+    let read = read_full_at(reader.file(), place + HEADER_LEN as u64, &mut payload);
+    read.is_ok_and(|read| read == len) && crc32(&payload) == head.payload_crc
+}
+
+/// Whether the file holds nothing but zeros from `from` on.
+fn is_blank(reader: &SegmentReader, from: u64) -> bool {
+    crate::wal::recovery::judge::scan_beyond(reader, from)
+        .is_ok_and(|beyond| beyond.nonzero_len == 0)
+}
