@@ -33,24 +33,18 @@ static int failed(const char *what)
     return 1;
 }
 
-static wal_op_t op_of(const change_t *change)
-{
-    wal_op_t op = {0};
-    op.op = OP_CHANGE;
-    op.key = (const uint8_t *)&change->account;
-    op.key_len = sizeof change->account;
-    op.value = (const uint8_t *)&change->amount;
-    op.value_len = sizeof change->amount;
-    return op;
-}
-
 /* Makes the changes durable together, and only then true in memory. */
 static duralog_status_t commit(wal_t *wal, int64_t *balances, const change_t *changes, size_t count)
 {
-    wal_op_t ops[ACCOUNTS];
-    for (size_t i = 0; i < count; i++)
-        ops[i] = op_of(&changes[i]);
-    duralog_status_t status = wal_append_batch(wal, ops, count, 0, NULL);
+    wal_op_t ops[ACCOUNTS] = {{0}};
+    for (size_t i = 0; i < count; i++) {
+        ops[i].op = OP_CHANGE;
+        ops[i].key = (const uint8_t *)&changes[i].account;
+        ops[i].key_len = sizeof changes[i].account;
+        ops[i].value = (const uint8_t *)&changes[i].amount;
+        ops[i].value_len = sizeof changes[i].amount;
+    }
+    const duralog_status_t status = wal_append_batch(wal, ops, count, 0, NULL);
     for (size_t i = 0; status == DURALOG_OK && i < count; i++)
         balances[changes[i].account] += changes[i].amount;
     return status;

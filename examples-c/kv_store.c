@@ -36,25 +36,18 @@ static int apply(void *user_data, const wal_record_t *record)
         return 1; /* not a record of ours */
     memcpy(pair.key, record->key, record->key_len);
     memcpy(pair.value, record->value, record->value_len);
-    if (record->op == WAL_OP_PUT)
-        return table_put(&table, &pair);
-    table_delete(&table, pair.key);
-    return 0;
+    return table_change(&table, record->op == WAL_OP_PUT, &pair);
 }
 
 static int recover(wal_t *wal)
 {
     size_t len = 0;
     uint64_t seq = 0;
-    duralog_status_t status =
+    const duralog_status_t status =
         wal_last_checkpoint(wal, (uint8_t *)named, sizeof named - 1, &len, &seq);
     if (status == DURALOG_OK) {
-        pair_t pair;
         FILE *file = fopen(named, "rb");
-        while (file != NULL && fread(&pair, sizeof pair, 1, file) == 1)
-            if (table_put(&table, &pair) != 0)
-                break;
-        if (file == NULL || !feof(file) || fclose(file) != 0) {
+        if (file == NULL || table_read(&table, file) != 0 || fclose(file) != 0) {
             perror(named);
             return 1;
         }
@@ -72,8 +65,7 @@ static int save(wal_t *wal)
     FILE *file = fopen("snapshot.new", "wb");
     const int directory = open(".", O_RDONLY);
     if (file == NULL || directory < 0
-        || fwrite(table.pairs, sizeof(pair_t), table.count, file) != table.count
-        || fflush(file) != 0 || fsync(fileno(file)) != 0 || fclose(file) != 0
+        || table_write(&table, file) != 0 || fsync(fileno(file)) != 0 || fclose(file) != 0
         || rename("snapshot.new", name) != 0 || fsync(directory) != 0 || close(directory) != 0) {
         perror(name);
         return 1;
@@ -85,15 +77,41 @@ static int save(wal_t *wal)
     return wal_truncate(wal, seq - 1) == DURALOG_OK ? 0 : failed("wal_truncate");
 }
 
-/* Commits a change, and makes it true in memory. */
-static int change(wal_t *wal, wal_record_t record, const char *key, const char *value)
+static int change(wal_t *wal, uint8_t op, const pair_t *pair)
 {
-    record.key = (const uint8_t *)key;
-    record.key_len = strlen(key);
-    record.value = (const uint8_t *)value;
-    record.value_len = strlen(value);
-    if (wal_append(wal, record.op, record.key, record.key_len, record.value, record.value_len, 0,
-                   NULL) != DURALOG_OK)
+    if (wal_append(wal, op, (const uint8_t *)pair->key, strlen(pair->key),
+                   (const uint8_t *)pair->value, strlen(pair->value), 0, NULL) != DURALOG_OK)
         return failed("wal_append");
-    return apply(NULL, &record);
+    return table_change(&table, op == WAL_OP_PUT, pair); /* after the commit */
+}
+
+int main(int argc, char **argv)
+{
+    wal_t *wal = NULL;
+    if (argc != 2 || chdir(argv[1]) != 0) {
+        fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
+        return 2;
+    }
+    if (wal_open("log", NULL, &wal) != DURALOG_OK)
+        return failed("wal_open");
+    int bad = recover(wal);
+    char line[256];
+    while (!bad && fgets(line, sizeof line, stdin) != NULL) {
+        char verb[8] = "";
+        pair_t pair = {"", ""};
+        if (sscanf(line, "%7s %63s %63s", verb, pair.key, pair.value) < 1)
+            continue;
+        if (strcmp(verb, "put") == 0)
+            bad = change(wal, WAL_OP_PUT, &pair);
+        else if (strcmp(verb, "del") == 0)
+            bad = change(wal, WAL_OP_DELETE, &pair);
+        else if (strcmp(verb, "save") == 0)
+            bad = save(wal);
+        else
+            table_print(&table, pair.key); /* get KEY, or list: all */
+        if (!bad && (puts("ok") < 0 || fflush(stdout) != 0))
+            bad = 1;
+    }
+    table_free(&table);
+    return wal_close(wal) == DURALOG_OK ? bad : failed("wal_close");
 }

@@ -6,6 +6,7 @@
 #ifndef KV_TABLE_H
 #define KV_TABLE_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,46 @@ static void table_delete(table_t *table, const char *key)
         const pair_t *end = table->pairs + table->count--;
         memmove(found, found + 1, (size_t)(end - found - 1) * sizeof *found);
     }
+}
+
+/* Puts the pair, or deletes its key. Returns as table_put. */
+static int table_change(table_t *table, int is_put, const pair_t *pair)
+{
+    if (is_put)
+        return table_put(table, pair);
+    table_delete(table, pair->key);
+    return 0;
+}
+
+/* Prints the pair with this key; all, if it is empty. */
+static void table_print(const table_t *table, const char *key)
+{
+    for (size_t i = 0; i < table->count; i++)
+        if (key[0] == 0 || strcmp(table->pairs[i].key, key) == 0)
+            printf("%s = %s\n", table->pairs[i].key, table->pairs[i].value);
+}
+
+static void table_free(table_t *table)
+{
+    free(table->pairs);
+    table->pairs = NULL;
+    table->count = 0;
+}
+
+/* Both return 0, or 1: not all of it could be written or read. */
+static int table_write(const table_t *table, FILE *file)
+{
+    return fwrite(table->pairs, sizeof(pair_t), table->count, file) != table->count
+           || fflush(file) != 0;
+}
+
+static int table_read(table_t *table, FILE *file)
+{
+    pair_t pair;
+    while (fread(&pair, sizeof pair, 1, file) == 1)
+        if (table_put(table, &pair) != 0)
+            return 1;
+    return !feof(file);
 }
 
 #endif

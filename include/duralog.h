@@ -298,6 +298,12 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
 /** In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. */
 #define WAL_RECOVERY_STRICT 1
 
+/**
+ * In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and
+ * mark what they pass over with a record of kind WAL_KIND_GAP.
+ */
+#define WAL_RECOVERY_SALVAGE 2
+
 /** Choices for wal_open. Start from WAL_OPTIONS_INIT; zero means the default in every field. */
 typedef struct wal_options_t {
     /** Size of this struct; set by WAL_OPTIONS_INIT. */
@@ -357,7 +363,7 @@ typedef struct wal_t wal_t;
  * DURALOG_E_NOT_A_LOG: the directory holds something else;
  * DURALOG_E_NEWER: written by a newer version;
  * DURALOG_E_CORRUPT: damaged, refused for writing; open it with WAL_OPEN_READ_ONLY to read up to
- * the damage;
+ * the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair;
  * DURALOG_E_UNCLEAN: as WAL_RECOVERY_STRICT asked;
  * DURALOG_E_INVALID_ARGUMENT: also if application_id is not the log's;
  * DURALOG_E_FULL, DURALOG_E_IO.
@@ -486,8 +492,8 @@ duralog_status_t wal_append_batch_packed(wal_t *wal,
 #define WAL_BATCH_ABSENT 0
 
 /**
- * From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was truncated
- * since.
+ * From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was
+ * truncated since.
  */
 #define WAL_BATCH_COMMITTED 1
 
@@ -581,6 +587,12 @@ duralog_status_t wal_batch_status(wal_t *wal, uint64_t batch_id, int32_t *out_ba
  * unclean end. batch_id is the LSN of the place where what can be read ends. No key, no value.
  */
 #define WAL_KIND_TORN 5
+
+/**
+ * In kind of a record, with WAL_RECOVERY_SALVAGE only: something is damaged or missing here.
+ * batch_id is the LSN where it begins, the value says what it is, in words (UTF-8, no NUL).
+ */
+#define WAL_KIND_GAP 6
 
 /** One record as it is read. */
 typedef struct wal_record_t {
@@ -906,6 +918,65 @@ typedef struct wal_recovery_report_t {
  * Returns DURALOG_OK.
  */
 duralog_status_t wal_recovery_report(wal_t *wal, wal_recovery_report_t *out_report);
+
+/* == Verifying and repairing =================================================================== */
+
+/**
+ * Called by wal_verify and wal_repair now and then, on the thread that called them.
+ *
+ * user_data: what was given.
+ * done, total: segments walked, and how many there are.
+ *
+ * Returns 0 to go on, anything else to stop.
+ */
+typedef int (*wal_progress_callback_t)(void *user_data, uint64_t done, uint64_t total);
+
+/**
+ * Walks a whole log, every segment and every byte, and reports what it finds. Reads only, takes no
+ * lock, needs no handle. Beside a live writer the end looks torn, because it is being written.
+ *
+ * path: directory of the log.
+ * callback: told of the progress; may be NULL.
+ * user_data: handed to the callback as it is.
+ * out_report: filled; verdict says whether the log is in order.
+ *
+ * Returns DURALOG_OK: the report is there, whatever its verdict;
+ * DURALOG_STOPPED: the callback asked to stop;
+ * DURALOG_E_NOT_FOUND, DURALOG_E_NOT_A_LOG, DURALOG_E_NEWER, DURALOG_E_IO.
+ *
+ * Callable at any time.
+ */
+duralog_status_t wal_verify(const char *path,
+                            wal_progress_callback_t callback,
+                            void *user_data,
+                            wal_recovery_report_t *out_report);
+
+/**
+ * Makes a log that is refused as corrupt usable again: cuts it at the last batch committed before
+ * the damage. Everything from there on is dropped from the log, also what was acknowledged; before
+ * that, every segment concerned is copied into a directory "dropped-N" inside the log's. The
+ * sequence numbers of dropped records are given again. A log that is not corrupt is left alone.
+ * What lies behind the damage can be read with WAL_RECOVERY_SALVAGE, before or after.
+ *
+ * path: directory of the log, which nobody may have open for writing.
+ * callback: told of the progress; may be NULL.
+ * user_data: handed to the callback as it is.
+ * out_before: what the whole log looked like before; verdict WAL_VERDICT_CORRUPT if it was
+ * repaired. May be NULL.
+ * out_after: what it looks like now. May be NULL.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_STOPPED: the callback asked to stop; the log is as it was, or repaired in part;
+ * DURALOG_E_BUSY; DURALOG_E_CORRUPT: nothing of it can be used; DURALOG_E_NOT_FOUND,
+ * DURALOG_E_NOT_A_LOG, DURALOG_E_NEWER, DURALOG_E_FULL, DURALOG_E_IO.
+ *
+ * Callable at any time.
+ */
+duralog_status_t wal_repair(const char *path,
+                            wal_progress_callback_t callback,
+                            void *user_data,
+                            wal_recovery_report_t *out_before,
+                            wal_recovery_report_t *out_after);
 
 #ifdef __cplusplus
 }

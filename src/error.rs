@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 /// Shorthand for results of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What kind of failure it was. The numbers are those of the C face, negated nowhere: they *are*
-/// negative.
+/// What kind of failure it was. The numbers are those of the C face.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(i32)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// The caller's own callback asked to stop: in C no error but a regular outcome.
+    Stopped = 2,
     /// An argument is not allowed; nothing was done.
     InvalidArgument = -1,
     /// There is no log, or no such thing in it.

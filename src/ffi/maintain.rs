@@ -12,8 +12,8 @@ use crate::lsn::Lsn;
 
 /// From wal_batch_status: no batch with this id was committed.
 pub const WAL_BATCH_ABSENT: i32 = 0;
-/// From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was truncated
-/// since.
+/// From wal_batch_status: the batch was committed, whole. Replay shows it, but for what was
+/// truncated since.
 pub const WAL_BATCH_COMMITTED: i32 = 1;
 /// From wal_batch_status: the place was truncated and is gone; nothing can be said about it.
 pub const WAL_BATCH_TRUNCATED: i32 = 2;

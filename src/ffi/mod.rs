@@ -34,6 +34,7 @@ pub mod recovery_report;
 pub mod replay;
 pub mod stat;
 pub mod status;
+pub mod verify;
 pub mod version;
 pub mod wal;
 

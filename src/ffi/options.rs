@@ -31,6 +31,10 @@ pub const WAL_RECOVERY_DEFAULT: u32 = 0;
 /// In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN.
 pub const WAL_RECOVERY_STRICT: u32 = 1;
 
+/// In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and
+/// mark what they pass over with a record of kind WAL_KIND_GAP.
+pub const WAL_RECOVERY_SALVAGE: u32 = 2;
+
 /// Choices for wal_open. Start from WAL_OPTIONS_INIT; zero means the default in every field.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +104,7 @@ fn convert(given: &wal_options_t) -> Result<WalOptions> {
         recovery_policy: match given.recovery_policy {
             WAL_RECOVERY_DEFAULT => RecoveryPolicy::Default,
             WAL_RECOVERY_STRICT => RecoveryPolicy::Strict,
+            WAL_RECOVERY_SALVAGE => RecoveryPolicy::Salvage,
             other => {
                 return Err(Error::invalid(format!(
                     "recovery_policy {other} is unknown"
@@ -207,7 +212,7 @@ mod tests {
                 ..zeros()
             },
             wal_options_t {
-                recovery_policy: 2,
+                recovery_policy: 3,
                 ..zeros()
             },
             wal_options_t {

@@ -116,7 +116,7 @@ pub unsafe extern "C" fn wal_recovery_report(
     })
 }
 
-fn convert(report: &RecoveryReport) -> wal_recovery_report_t {
+pub(super) fn convert(report: &RecoveryReport) -> wal_recovery_report_t {
     wal_recovery_report_t {
         struct_size: 0, // the caller's stays
         verdict: match report.verdict {

@@ -25,6 +25,9 @@ pub const WAL_KIND_ABORT: u8 = 4;
 /// In kind of a record, raw cursors of read-only handles only: the last one, if the log has an
 /// unclean end. batch_id is the LSN of the place where what can be read ends. No key, no value.
 pub const WAL_KIND_TORN: u8 = 5;
+/// In kind of a record, with WAL_RECOVERY_SALVAGE only: something is damaged or missing here.
+/// batch_id is the LSN where it begins, the value says what it is, in words (UTF-8, no NUL).
+pub const WAL_KIND_GAP: u8 = 6;
 
 /// One record as it is read.
 #[repr(C)]

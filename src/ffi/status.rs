@@ -85,6 +85,7 @@ pub(super) const STOPPED: duralog_status_t = DURALOG_STOPPED as duralog_status_t
 /// The number of an error in C.
 pub(super) fn status_of(kind: ErrorKind) -> duralog_status_t {
     let code = match kind {
+        ErrorKind::Stopped => DURALOG_STOPPED,
         ErrorKind::InvalidArgument => DURALOG_E_INVALID_ARGUMENT,
         ErrorKind::NotFound => DURALOG_E_NOT_FOUND,
         ErrorKind::Exists => DURALOG_E_EXISTS,

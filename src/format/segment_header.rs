@@ -18,6 +18,9 @@ pub const HEADER_SIZE: u32 = 4096;
 pub const HEADER_SIZE_MAX: u32 = 1 << 20;
 /// What offsets and lengths of frames are multiples of.
 pub const ALIGNMENT: u16 = 8;
+/// Every `base_lsn` is below this, so that no LSN passes the end of the number space (FORMAT.md
+/// section 8).
+pub const BASE_LSN_LIMIT: u64 = 1 << 63;
 /// Flag: written by recovery, holds copies of committed frames.
 pub const FLAG_RESCUE: u16 = 1;
 
@@ -187,7 +190,10 @@ impl SegmentHeader {
         if header.segment_number == 0 {
             return wrong("segment_number", 0);
         }
-        if header.base_lsn < header.prev_end_lsn || header.base_lsn.0 % 8 != 0 {
+        if header.base_lsn < header.prev_end_lsn
+            || header.base_lsn.0 % 8 != 0
+            || header.base_lsn.0 >= BASE_LSN_LIMIT
+        {
             return wrong("base_lsn", header.base_lsn.0);
         }
         if header.first_seq == 0 {

@@ -1,11 +1,14 @@
 //! The names in a log's directory (FORMAT.md section 3).
 
+use crate::error::Place;
 use std::path::{Path, PathBuf};
 
 /// Suffix of a segment's name.
 const SEGMENT_SUFFIX: &str = ".wal";
 /// Digits of a segment's name.
 const SEGMENT_DIGITS: usize = 20;
+/// How the names of directories begin in which repairs keep what they drop.
+const SIDE_PREFIX: &str = "dropped-";
 
 /// Where everything of one log lies.
 #[derive(Clone, Debug)]
@@ -17,6 +20,14 @@ impl Layout {
     pub(crate) fn new(dir: &Path) -> Layout {
         Layout {
             dir: dir.to_path_buf(),
+        }
+    }
+
+    /// The log as the place of an error.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            path: Some(self.dir.clone()),
+            ..Place::default()
         }
     }
 
@@ -58,6 +69,11 @@ impl Layout {
         self.ready().join(segment_name(number))
     }
 
+    /// Where repair number `number` keeps what it drops.
+    pub(crate) fn side_directory(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{SIDE_PREFIX}{number}"))
+    }
+
     /// Where segment `number` waits to be used again after it was retired.
     pub(crate) fn recycled(&self, number: u64) -> PathBuf {
         self.ready()
@@ -76,7 +92,7 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let ours = digits.len() == SEGMENT_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     ours.then(|| digits.parse().ok())
         .flatten()
-        .filter(|&number| number > 0)
+        .filter(|&number| number > 0 && number < u64::MAX)
 }
 
 /// Whether a log's directory may hold this name: a directory with other names in it and no log is
@@ -86,6 +102,7 @@ pub(crate) fn is_known_name(name: &str) -> bool {
         name,
         "LOCK" | "control" | "tail" | "ready" | "index" | "snapshots"
     ) || segment_number(name).is_some()
+        || name.starts_with(SIDE_PREFIX)
 }
 
 #[cfg(test)]
@@ -99,6 +116,7 @@ mod tests {
         assert_eq!(segment_number("+0000000000000000042.wal"), None);
         assert_eq!(segment_number("00000000000000000000.wal"), None);
         assert_eq!(segment_number("99999999999999999999.wal"), None);
+        assert_eq!(segment_number(&segment_name(u64::MAX)), None);
         assert_eq!(Layout::new(Path::new("a")).parent(), Path::new("."));
         assert_eq!(Layout::new(Path::new("/a/b")).parent(), Path::new("/a"));
     }

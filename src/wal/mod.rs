@@ -24,7 +24,7 @@ pub use options::{
     SEGMENT_BYTES_MAX_HIGHEST, SEGMENT_BYTES_MAX_LOWEST,
 };
 pub use replay::cursor::{Cursor, Entry, EntryKind, Page};
-pub use report::{ControlState, EvidenceSource, RecoveryReport, Stat, Verdict};
+pub use report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Stat, Verdict};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_flag, frame_type, PAYLOAD_LEN_MAX};
@@ -119,12 +119,38 @@ impl Wal {
     /// Walks the whole log, every segment and every frame, and reports what it finds. Reads only;
     /// takes no lock, so a log that is being written looks torn.
     pub fn verify(path: impl AsRef<Path>) -> Result<RecoveryReport> {
-        Wal::verify_on(&RealDisk::new(), path)
+        Wal::verify_on(&RealDisk::new(), path, &mut |_, _| true)
     }
 
-    /// Like [`verify`](Self::verify), on another [`Vfs`].
-    pub fn verify_on(vfs: &dyn Vfs, path: impl AsRef<Path>) -> Result<RecoveryReport> {
-        open::verify(vfs, &Layout::new(path.as_ref()))
+    /// Like [`verify`](Self::verify), on another [`Vfs`]. `progress` is told how many segments were
+    /// walked, and of how many; if it returns false, the answer is the error `Stopped`.
+    pub fn verify_on(
+        vfs: &dyn Vfs,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<RecoveryReport> {
+        open::verify(vfs, &Layout::new(path.as_ref()), progress)
+    }
+
+    /// Makes a log that is refused as corrupt usable again: cuts it at the last batch committed
+    /// before the damage. Everything from there on is dropped from the log, acknowledged or not;
+    /// first every segment concerned is copied into a directory `dropped-N` inside the log's. The
+    /// numbers of dropped records are given again. A log that is not corrupt is left alone.
+    ///
+    /// What lies behind the damage can be read before, with the policy
+    /// [`Salvage`](RecoveryPolicy::Salvage).
+    pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport> {
+        Wal::repair_on(&RealDisk::new(), path, &mut |_, _| true)
+    }
+
+    /// Like [`repair`](Self::repair), on another [`Vfs`]; `progress` as for
+    /// [`verify_on`](Self::verify_on).
+    pub fn repair_on(
+        vfs: &dyn Vfs,
+        path: impl AsRef<Path>,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<RepairReport> {
+        open::repair_log(vfs, &Layout::new(path.as_ref()), progress)
     }
 
     fn check_process(&self) -> Result<()> {

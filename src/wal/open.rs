@@ -7,10 +7,11 @@ use super::control_file::{ControlFile, ControlFound};
 use super::housekeeper::Charge;
 use super::layout::Layout;
 use super::options::{OpenHow, RecoveryPolicy, SyncMode, WalOptions};
-use super::recovery::judge::{judge, Extent, Judgement};
+use super::recovery::judge::{find_batch, judge, silent, Extent, Judgement, Progress};
+use super::recovery::repair::repair;
 use super::recovery::restart::{new_salt, restart};
 use super::replay::cursor::{Cursor, EntryKind};
-use super::report::{ControlState, EvidenceSource, RecoveryReport, Verdict};
+use super::report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Verdict};
 use super::segment_file::{discard, open_segment, prepare_segment, publish_segment};
 use super::survey::{glance, survey, Found, Survey};
 use super::view::{no_log, LogView};
@@ -53,6 +54,7 @@ fn exists(layout: &Layout) -> Error {
         ErrorKind::Exists,
         format!("there is a log at {} already", layout.dir().display()),
     )
+    .at(layout.place())
 }
 
 fn foreign(layout: &Layout, name: &str) -> Error {
@@ -63,6 +65,7 @@ fn foreign(layout: &Layout, name: &str) -> Error {
             layout.dir().display()
         ),
     )
+    .at(layout.place())
 }
 
 fn make_directory(vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
@@ -84,7 +87,8 @@ fn take_lock(vfs: &dyn Vfs, layout: &Layout) -> Result<Box<dyn LockGuard>> {
         LockOutcome::Held(holder) => Err(Error::new(
             ErrorKind::Busy,
             format!("{} is open for writing by {holder}", layout.dir().display()),
-        )),
+        )
+        .at(layout.place())),
     }
 }
 
@@ -184,7 +188,7 @@ fn open_existing(
     mut found: Survey,
 ) -> Result<Wal> {
     let begin = vfs.monotonic_ns();
-    let judgement = judge(vfs.as_ref(), &layout, &found, Extent::End)?;
+    let judgement = judge(vfs.as_ref(), &layout, &found, Extent::End, &mut silent)?;
     if let Some(error) = &judgement.error {
         return Err(error.duplicate());
     }
@@ -397,12 +401,32 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
 }
 
 /// Judges every segment of a log.
-pub(crate) fn verify(vfs: &dyn Vfs, layout: &Layout) -> Result<RecoveryReport> {
+pub(crate) fn verify(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    progress: &mut Progress<'_>,
+) -> Result<RecoveryReport> {
     match survey(vfs, layout)? {
-        Found::Log(found) => Ok(judge(vfs, layout, &found, Extent::Whole)?.report),
+        Found::Log(found) => Ok(judge(vfs, layout, &found, Extent::Whole, progress)?.report),
         Found::Foreign(name) => Err(foreign(layout, &name)),
         Found::Nothing | Found::Room => Err(no_log(layout)),
     }
+}
+
+/// Repairs a log under its writer's lock.
+pub(crate) fn repair_log(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    progress: &mut Progress<'_>,
+) -> Result<RepairReport> {
+    if glance(vfs, layout)?.is_some() {
+        return Err(no_log(layout));
+    }
+    let lock = take_lock(vfs, layout)?;
+    clear_ready(vfs, layout)?;
+    let report = repair(vfs, layout, progress);
+    drop(lock);
+    report
 }
 
 /// Number of the last record or mark of a log that is read only.
@@ -471,6 +495,9 @@ fn checkpoint_in(view: &Arc<LogView>, header: &SegmentHeader) -> Result<Option<C
 
 /// Whether the batch with this id is in the log.
 pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchStatus> {
+    if batch_id < Lsn::FIRST {
+        return Ok(BatchStatus::Absent);
+    }
     let first = view.first_segment().and_then(|number| view.segment(number));
     if first.is_some_and(|first| batch_id < first.base_lsn) {
         return Ok(BatchStatus::Truncated);
@@ -486,5 +513,10 @@ pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchSt
         None => view.end().lsn,
     };
     reader.set_limit(end);
-    super::recovery::judge::find_batch(&mut reader, header.first_seq, batch_id)
+    let last_seq = find_batch(&mut reader, header.first_seq, batch_id)?;
+    Ok(match last_seq {
+        None => BatchStatus::Absent,
+        Some(seq) if seq <= view.truncated_seq() => BatchStatus::Truncated,
+        Some(_) => BatchStatus::Committed,
+    })
 }

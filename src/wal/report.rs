@@ -2,6 +2,7 @@
 
 use crate::lsn::{Lsn, Seq};
 use std::fmt;
+use std::path::PathBuf;
 
 /// How the end of the log was judged (FORMAT.md section 13).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +99,19 @@ pub struct RecoveryReport {
     pub duration_ns: u64,
     /// Whether recovery wrote new files.
     pub repaired: bool,
+}
+
+/// What a repair found and did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RepairReport {
+    /// Whether anything had to be repaired.
+    pub repaired: bool,
+    /// The judgement of the whole log before.
+    pub before: RecoveryReport,
+    /// The judgement of the whole log after.
+    pub after: RecoveryReport,
+    /// The directory with copies of every segment from which something was dropped.
+    pub side_directory: Option<PathBuf>,
 }
 
 /// Counters and marks of an open log. Counters start at 0 when the log is opened.

@@ -93,7 +93,7 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
                 truncated_seq: newest.truncated_seq,
                 unusable: Some(missing(
                     layout,
-                    newest.first_segment,
+                    newest.first_segment.min(newest.last_segment),
                     "the control file names it",
                 )),
                 control,
@@ -121,7 +121,13 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
         control,
     };
     numbers.retain(|&number| number >= first_segment);
-    found.judge_headers(vfs, layout, &numbers)?;
+    match found.control.newest {
+        Some(newest) if newest.last_segment < first_segment => {
+            let why = "the control file names it and a greater one as the first";
+            found.unusable = Some(missing(layout, newest.last_segment, why));
+        }
+        _ => found.judge_headers(vfs, layout, &numbers)?,
+    }
     if found.control.newest.is_none() {
         if let Some(header) = found.segments.values().next() {
             found.truncated_seq = header.first_seq - 1;
@@ -130,18 +136,27 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     Ok(Found::Log(Box::new(found)))
 }
 
+/// The numbers of all segment files, in order.
+pub(crate) fn segment_numbers(vfs: &dyn Vfs, layout: &Layout) -> Result<Vec<u64>> {
+    let entries = vfs
+        .list(layout.dir())
+        .map_err(|error| Error::io("list", layout.dir(), error))?;
+    let mut numbers: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| segment_number(&entry.name))
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Every segment from `first` on whose header can be used, whatever else is wrong.
 pub(crate) fn usable_segments(
     vfs: &dyn Vfs,
     layout: &Layout,
     first: u64,
 ) -> Result<BTreeMap<u64, SegmentHeader>> {
-    let entries = vfs
-        .list(layout.dir())
-        .map_err(|error| Error::io("list", layout.dir(), error))?;
-    Ok(entries
-        .iter()
-        .filter_map(|entry| segment_number(&entry.name))
+    Ok(segment_numbers(vfs, layout)?
+        .into_iter()
         .filter(|&number| number >= first)
         .filter_map(|number| {
             let (_, header) = super::segment_file::open_segment(vfs, layout, number).ok()?;

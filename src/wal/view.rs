@@ -5,7 +5,7 @@
 //! arrives at the end ([`LogView::refresh`]).
 
 use super::layout::Layout;
-use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, Extent};
+use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, silent, Extent};
 use super::report::{EvidenceSource, RecoveryReport, Verdict};
 use super::survey::{survey, usable_segments, Found, Survey};
 use crate::error::{Error, ErrorKind, Result};
@@ -108,7 +108,7 @@ impl LogView {
         let Found::Log(found) = survey(vfs.as_ref(), &layout)? else {
             return Err(no_log(&layout));
         };
-        let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole)?.report;
+        let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole, &mut silent)?.report;
         let segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
         let view = LogView {
             vfs,
@@ -173,13 +173,19 @@ impl LogView {
     }
 
     /// The segment in which the record after `after_seq` stands or will stand.
+    ///
+    /// Segments before it with the same first_seq hold no committed record, but perhaps others,
+    /// and are read too: what a raw cursor shows must not depend on where a record was committed.
     pub(crate) fn segment_for(&self, after_seq: Seq) -> Option<SegmentHeader> {
         let state = self.state();
-        state
-            .segments
-            .values()
-            .rev()
-            .find(|header| header.first_seq <= after_seq.saturating_add(1))
+        let wanted = after_seq.saturating_add(1);
+        let mut headers = state.segments.values().rev();
+        let found = headers.find(|header| header.first_seq <= wanted);
+        let first_seq = found.map(|header| header.first_seq);
+        headers
+            .take_while(|header| Some(header.first_seq) == first_seq)
+            .last()
+            .or(found)
             .or_else(|| state.segments.values().next())
             .cloned()
     }
@@ -374,7 +380,7 @@ fn look_at_end(
     found: &Survey,
     live: bool,
 ) -> Result<(End, RecoveryReport)> {
-    let mut judgement = judge(vfs, layout, found, Extent::End)?;
+    let mut judgement = judge(vfs, layout, found, Extent::End, &mut silent)?;
     let end = match judgement.error.take() {
         Some(error) => End {
             lsn: Lsn(u64::MAX),
@@ -408,4 +414,5 @@ pub(crate) fn no_log(layout: &Layout) -> Error {
         ErrorKind::NotFound,
         format!("there is no log at {}", layout.dir().display()),
     )
+    .at(layout.place())
 }

@@ -9,7 +9,7 @@
     reason = "a test stops at the first surprise"
 )]
 
-use super::common::{library_dir, root, run};
+use crate::common::{library_dir, root, run};
 use duralog::{EntryKind, ErrorKind, OpenHow, Wal, WalOptions};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -192,7 +192,13 @@ impl Drop for Reporter {
 /// test, in the environment, that it is meant.
 pub(crate) fn again(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--ignored", "--test-threads=1"]);
+    command.args([
+        "--exact",
+        test,
+        "--nocapture",
+        "--ignored",
+        "--test-threads=1",
+    ]);
     command.env("DURALOG_TEST_ROLE", role);
     command
 }
@@ -286,7 +292,7 @@ impl Reader {
 /// Builds `tests/c/dump_log.c` in `directory`.
 pub(crate) fn build_dump_c(directory: &Path) -> PathBuf {
     let program = directory.join("dump_log");
-    super::common::compile_c(&[&root().join("tests/c/dump_log.c")], &program);
+    crate::common::compile_c(&[&root().join("tests/c/dump_log.c")], &program);
     program
 }
 

@@ -13,7 +13,6 @@ use crate::wal::replay::structure::Structure;
 use crate::wal::report::{EvidenceSource, RecoveryReport, Verdict};
 use crate::wal::segment_file::open_segment;
 use crate::wal::survey::Survey;
-use crate::wal::BatchStatus;
 
 /// Bytes read at a time by the scan beyond X.
 const SCAN_LEN: usize = 1 << 20;
@@ -133,42 +132,43 @@ pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
     walked
 }
 
-/// What became of the batch whose first frame stands at `batch_id`, in the segment of `reader`.
+/// The last sequence number of the batch whose first frame stands at `batch_id` in the segment of
+/// `reader`; `None` if no such batch is committed.
 pub(crate) fn find_batch(
     reader: &mut SegmentReader,
     first_seq: Seq,
     batch_id: Lsn,
-) -> Result<BatchStatus> {
+) -> Result<Option<Seq>> {
     let mut structure = Structure::new(first_seq);
     while !structure.sealed && reader.lsn() <= batch_id {
         let Step::Frame(frame) = reader.step()? else {
-            return Ok(BatchStatus::Absent);
+            return Ok(None);
         };
         let payload = reader.window().get(frame.payload).unwrap_or_default();
         let begins = frame.header.lsn == batch_id && frame.header.has(frame_flag::BEGIN);
         if structure.accept(&frame.header, payload).is_err() {
-            return Ok(BatchStatus::Absent);
+            return Ok(None);
         }
         if begins && frame.header.frame_type == frame_type::BATCH {
             return fate_of_open(reader, structure);
         }
     }
-    Ok(BatchStatus::Absent)
+    Ok(None)
 }
 
 /// Walks from behind the first frame of a batch to its COMMIT, if it has one.
-fn fate_of_open(reader: &mut SegmentReader, mut structure: Structure) -> Result<BatchStatus> {
+fn fate_of_open(reader: &mut SegmentReader, mut structure: Structure) -> Result<Option<Seq>> {
     while structure.open.is_some() {
         let Step::Frame(frame) = reader.step()? else {
-            return Ok(BatchStatus::Absent);
+            return Ok(None);
         };
         let payload = reader.window().get(frame.payload).unwrap_or_default();
         let aborted = frame.header.has(frame_flag::ABORT);
         if structure.accept(&frame.header, payload).is_err() || aborted {
-            return Ok(BatchStatus::Absent);
+            return Ok(None);
         }
     }
-    Ok(BatchStatus::Committed)
+    Ok(Some(structure.next_seq - 1))
 }
 
 /// What stands beyond X in the last segment.
@@ -237,15 +237,24 @@ pub(crate) enum Extent {
     Whole,
 }
 
+/// Told how many segments have been judged, and of how many; false stops.
+pub(crate) type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
+
+/// For who does not want to be told.
+pub(crate) fn silent(_: u64, _: u64) -> bool {
+    true
+}
+
 /// Judges a log. Reads only; damage is part of the answer.
 pub(crate) fn judge(
     vfs: &dyn Vfs,
     layout: &Layout,
     survey: &Survey,
     extent: Extent,
+    progress: &mut Progress<'_>,
 ) -> Result<Judgement> {
     let start = vfs.monotonic_ns();
-    let mut judgement = judge_segments(vfs, layout, survey, extent)?;
+    let mut judgement = judge_segments(vfs, layout, survey, extent, progress)?;
     judgement.report.duration_ns = vfs.monotonic_ns().saturating_sub(start);
     Ok(judgement)
 }
@@ -255,6 +264,7 @@ fn judge_segments(
     layout: &Layout,
     survey: &Survey,
     extent: Extent,
+    progress: &mut Progress<'_>,
 ) -> Result<Judgement> {
     let evidence = outside_evidence(vfs, layout, survey);
     let mut end = None;
@@ -263,6 +273,10 @@ fn judge_segments(
         let is_last = Some(number) == last && survey.unusable.is_none();
         if !is_last && extent == Extent::End {
             continue;
+        }
+        let total = survey.last_segment - survey.first_segment + 1;
+        if !progress(number - survey.first_segment, total) {
+            return Err(Error::new(ErrorKind::Stopped, "stopped by the caller"));
         }
         let (file, _) = open_segment(vfs, layout, number)?;
         let mut reader = SegmentReader::new(file, layout.segment(number), header.clone());

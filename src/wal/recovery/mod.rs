@@ -10,4 +10,5 @@
 
 pub(crate) mod decision;
 pub(crate) mod judge;
+pub(crate) mod repair;
 pub(crate) mod restart;

@@ -11,7 +11,7 @@
 use super::judge::{walk, ClosedAt, Judgement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_type, FrameHeader, HEADER_LEN};
-use crate::format::segment_header::{SegmentHeader, FLAG_RESCUE, HEADER_SIZE};
+use crate::format::segment_header::{SegmentHeader, BASE_LSN_LIMIT, FLAG_RESCUE, HEADER_SIZE};
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{write_all_at, File, Vfs};
 use crate::wal::layout::Layout;
@@ -42,9 +42,10 @@ pub(crate) struct Restarted {
 
 /// The base LSN of the segment that follows an unclean end at `end`; `None` if the LSNs are used
 /// up.
-fn base_after_gap(end: Lsn) -> Option<Lsn> {
+pub(crate) fn base_after_gap(end: Lsn) -> Option<Lsn> {
     let least = end.0.checked_add(LSN_GAP_MIN)?;
-    Some(Lsn(least.checked_next_multiple_of(LSN_GAP_UNIT)?))
+    let base = least.checked_next_multiple_of(LSN_GAP_UNIT)?;
+    (base < BASE_LSN_LIMIT).then_some(Lsn(base))
 }
 
 /// Makes a random salt, which is never 0.
@@ -297,5 +298,6 @@ mod tests {
             assert_eq!(base % LSN_GAP_UNIT, 0);
         }
         assert_eq!(base_after_gap(Lsn(u64::MAX - 7)), None);
+        assert_eq!(base_after_gap(Lsn(BASE_LSN_LIMIT - 8)), None);
     }
 }

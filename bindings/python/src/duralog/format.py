@@ -71,6 +71,7 @@ SEGMENT_HEADER = struct.Struct("<8sHHIIIIHH16sQQQQIIQQQQII")
 HEADER_SIZE_MIN = 128
 HEADER_SIZE_MAX = 1_048_576
 ALIGNMENT = 8
+BASE_LSN_LIMIT = 1 << 63
 INCOMPATIBLE_KNOWN = 0  # section 15: no feature bit is assigned in 1.0
 SEGMENT_RESCUE = 1  # bit 0 of flags
 
@@ -306,14 +307,14 @@ def segment_name(number: int) -> str:
 
 
 def parse_segment_name(name: str) -> Optional[int]:
-    """The number of a segment, or None for every other name. Numbers count from 1 and fit a u64."""
+    """The number of a segment, or None for every other name. Numbers go from 1 to 2^64 - 2."""
     digits = name[:SEGMENT_DIGITS]
     if len(name) != SEGMENT_DIGITS + len(SEGMENT_SUFFIX) or not name.endswith(SEGMENT_SUFFIX):
         return None
     if not (digits.isascii() and digits.isdigit()):
         return None
     number = int(digits)
-    return number if 1 <= number <= U64_MAX else None
+    return number if 1 <= number < U64_MAX else None
 
 
 def frame_size(payload_len: int) -> int:
@@ -554,6 +555,8 @@ def _judge_header(raw: bytes, number: int) -> Union[SegmentHeader, _Refusal]:
     if header.base_lsn < header.prev_end_lsn:
         return _Refusal("segment base_lsn", f"at least prev_end_lsn {header.prev_end_lsn}",
                         str(header.base_lsn))
+    if header.base_lsn >= BASE_LSN_LIMIT:
+        return _Refusal("segment base_lsn", f"below {BASE_LSN_LIMIT}", str(header.base_lsn))
     if header.base_lsn % 8:
         return _Refusal("segment base_lsn", "a multiple of 8", str(header.base_lsn))
     return header
@@ -616,6 +619,13 @@ def _accept(file: _File, header: SegmentHeader, offset: int, link: int) -> Union
         return _Refusal("frame payload checksum (11.1.7)", f"0x{payload_crc:08x}", f"0x{computed:08x}")
     return Frame(header.segment_number, offset, header_crc, payload_crc, payload_len, frame_type,
                  flags, frame_link, salt, lsn, first_seq, record_count, durable_lsn, time_ns, payload)
+
+
+def _seqs_taken(frame: Frame) -> int:
+    """Section 7: how many sequence numbers the records and marks of a frame take."""
+    if frame.type == BATCH:
+        return frame.record_count + (frame.flags & (COMMIT | SOLO) == COMMIT)
+    return 1 if frame.type == CHECKPOINT else 0
 
 
 def _is_blank(file: _File, header: SegmentHeader, offset: int) -> bool:
@@ -838,14 +848,9 @@ class _Walk:
                     if frame.flags == ABORT:
                         assert batch_seq is not None
                         seq, batch_seq = batch_seq, None
-                    else:
-                        seq += frame.record_count
-                        if frame.flags & COMMIT:
-                            batch_seq = None
-                            if not frame.flags & SOLO:
-                                seq += 1
-                elif frame.type == CHECKPOINT:
-                    seq += 1
+                    elif frame.flags & COMMIT:
+                        batch_seq = None
+                seq += _seqs_taken(frame)
                 offset += frame.size
                 self._place = offset
                 link = frame.header_crc
@@ -880,6 +885,9 @@ class _Walk:
                 return _Refusal(f"{type_name(frame.type)} frame", "no open batch", "one")
         if frame.first_seq != expected_seq:
             return _Refusal("frame first_seq", str(expected_seq), str(frame.first_seq))
+        if frame.first_seq + _seqs_taken(frame) > U64_MAX:
+            return _Refusal("sequence number after the frame", f"at most {U64_MAX}",
+                            str(frame.first_seq + _seqs_taken(frame)))
         if frame.durable_lsn > frame.lsn:
             return _Refusal("frame durable_lsn", f"at most {frame.lsn}", str(frame.durable_lsn))
         if frame.type != BATCH:

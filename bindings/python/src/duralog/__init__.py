@@ -1,0 +1,46 @@
+"""Duralog: an embedded write-ahead log with atomic, durable batches.
+
+    from duralog import Wal
+
+    with Wal("mylog") as wal:
+        wal.append_batch([(b"alice", b"90"), (b"bob", b"110")])   # both or none, and durable
+        for record in wal.iterate():
+            print(record.seq, record.key, record.value)
+
+The native library is loaded when the first log is opened, not at import: `duralog.format`, a reader
+in pure Python, works without it.
+"""
+
+from ._cursor import Cursor
+from ._errors import (Busy, BufferTooSmall, Closed, Corrupt, DuralogError, EmptyBatch, Exists, Forked, Full,
+                      Indeterminate, Internal, InvalidArgument, IoError, Newer, NoMemory, NotALog, NotFound, Poisoned,
+                      ReadOnly, Timeout, TooLarge, Truncated, Unclean, Unsupported)
+from ._native import LibraryNotFound
+from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
+                       PUT, Batch, Op, Record)
+from ._reports import RecoveryReport, Stat
+from ._wal import Wal
+
+__all__ = [
+    "Wal", "Cursor", "Op", "Record", "Batch", "Stat", "RecoveryReport",
+    "PUT", "DELETE", "OP_APPLICATION_MIN",
+    "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN",
+    "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",
+    "TooLarge", "EmptyBatch", "ReadOnly", "Poisoned", "Indeterminate", "Truncated", "Forked", "Closed", "NoMemory",
+    "Timeout", "Unsupported", "Internal", "Unclean", "BufferTooSmall", "LibraryNotFound",
+    "library_version", "format_version",
+]
+
+
+def library_version() -> str:
+    """Version of the native library, such as "0.1.0"."""
+    from . import _native
+    version: bytes = _native.library().duralog_library_version()
+    return version.decode()
+
+
+def format_version() -> "tuple[int, int]":
+    """Major and minor version of the files that the native library writes."""
+    from . import _native
+    version: int = _native.library().duralog_format_version()
+    return version >> 16, version & 0xFFFF
