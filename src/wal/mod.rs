@@ -31,7 +31,7 @@ use crate::format::frame::{frame_flag, frame_type, PAYLOAD_LEN_MAX};
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::os::RealDisk;
 use crate::vfs::Vfs;
-use append::batch_encoder::{check_batch, fits_one_frame, Author, EncodedPayload};
+use append::batch_encoder::{check_batch, Author, EncodedPayload};
 use append::group_committer::GroupCommitter;
 use append::segment_writer::SegmentWriter;
 use housekeeper::Charge;
@@ -94,6 +94,8 @@ pub struct Wal {
     report: RecoveryReport,
     log_id: [u8; 16],
     application_id: u32,
+    /// Payload at which a batch goes on in another frame.
+    frame_payload_target: usize,
     fork_count: u64,
 }
 
@@ -236,7 +238,8 @@ impl Wal {
         let total = check_batch(records(), author)?;
         let sync = durability == Durability::Durable;
         // A single record needs no frame but its own, whatever its size.
-        let result = if fits_one_frame(total) || flags & frame_flag::SOLO != 0 {
+        let fits_one_frame = total <= self.frame_payload_target as u64;
+        let result = if fits_one_frame || flags & frame_flag::SOLO != 0 {
             commit_one_frame(committer, records(), flags, sync)
         } else {
             committer.alone(|writer| writer.append_large(records(), total, sync))

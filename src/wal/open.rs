@@ -345,6 +345,7 @@ fn start_writer(
         lock,
         options.sync_mode,
         options.segment_bytes_max,
+        options.frame_payload_target,
         WriterStart {
             header: header.clone(),
             file,
@@ -368,6 +369,7 @@ fn start_writer(
         report,
         log_id: header.log_id,
         application_id: header.application_id,
+        frame_payload_target: options.frame_payload_target,
         fork_count: vfs.fork_count(),
     })
 }
@@ -395,6 +397,7 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
         view: Arc::new(view),
         committer: None,
         charge: None,
+        frame_payload_target: options.frame_payload_target,
         report,
         fork_count: vfs.fork_count(),
     })

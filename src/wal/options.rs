@@ -1,6 +1,7 @@
 //! What a caller may choose when a log is opened, with the limits of each choice.
 
 use crate::error::{Error, Result};
+use crate::format::frame::PAYLOAD_LEN_MAX;
 
 /// Size at which a segment is full, if the caller says nothing.
 pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
@@ -9,6 +10,9 @@ pub const SEGMENT_BYTES_MAX_LOWEST: u64 = 64 << 10;
 /// Greatest size that may be asked for; the LSN gap after an unclean end relies on it
 /// (FORMAT.md section 14.6).
 pub const SEGMENT_BYTES_MAX_HIGHEST: u64 = 4 << 30;
+
+/// Payload at which a batch goes on in another frame, if the caller says nothing.
+const FRAME_PAYLOAD_TARGET_DEFAULT: usize = 4 << 20;
 
 /// When an append returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +72,10 @@ pub struct WalOptions {
     /// A number of the application's own, kept in every segment. An existing log must have the
     /// same, unless 0 is given here.
     pub application_id: u32,
+    /// Bytes of payload at which a batch goes on in another frame: 1 to 67,108,864. A frame holds
+    /// at least one record. Meant for tests; what is read does not depend on it.
+    #[doc(hidden)]
+    pub frame_payload_target: usize,
 }
 
 impl Default for WalOptions {
@@ -78,6 +86,7 @@ impl Default for WalOptions {
             recovery_policy: RecoveryPolicy::Default,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             application_id: 0,
+            frame_payload_target: FRAME_PAYLOAD_TARGET_DEFAULT,
         }
     }
 }
@@ -89,6 +98,12 @@ impl WalOptions {
             return Err(Error::invalid(format!(
                 "segment_bytes_max is {size}, allowed are {SEGMENT_BYTES_MAX_LOWEST} to \
                  {SEGMENT_BYTES_MAX_HIGHEST} bytes"
+            )));
+        }
+        if !(1..=PAYLOAD_LEN_MAX).contains(&self.frame_payload_target) {
+            return Err(Error::invalid(format!(
+                "frame_payload_target is {}, allowed are 1 to {PAYLOAD_LEN_MAX} bytes",
+                self.frame_payload_target
             )));
         }
         if self.recovery_policy == RecoveryPolicy::Salvage && self.how != OpenHow::ReadOnly {

@@ -30,6 +30,29 @@ pub(crate) struct End {
     pub(crate) error: Option<Arc<Error>>,
 }
 
+/// How far a segment may be read.
+#[derive(Clone, Debug)]
+pub(crate) enum Limit {
+    /// Up to where the next segment says that it ends.
+    Declared(SegmentHeader),
+    /// It is the last one: up to where reading ends for now.
+    End(End),
+    /// It was truncated, and so was the next one.
+    Gone,
+}
+
+impl Limit {
+    /// The place, for a raw cursor or another.
+    pub(crate) fn lsn(&self, raw: bool) -> Lsn {
+        match self {
+            Limit::Declared(successor) => successor.prev_end_lsn,
+            Limit::End(end) if raw => end.raw_lsn,
+            Limit::End(end) => end.lsn,
+            Limit::Gone => Lsn::NONE,
+        }
+    }
+}
+
 /// The state that the writer publishes and cursors read, under one short lock.
 #[derive(Debug)]
 struct State {
@@ -170,6 +193,19 @@ impl LogView {
 
     pub(crate) fn segments(&self) -> Vec<SegmentHeader> {
         self.state().segments.values().cloned().collect()
+    }
+
+    /// How far segment `number` may be read, as of one moment: a rotation between two looks would
+    /// make the end of the log pass for the end of a segment that has a successor.
+    pub(crate) fn limit_of(&self, number: u64) -> Limit {
+        let state = self.state();
+        if let Some(successor) = state.segments.get(&(number + 1)) {
+            return Limit::Declared(successor.clone());
+        }
+        match state.segments.keys().next() {
+            Some(&first) if first > number => Limit::Gone,
+            _ => Limit::End(state.end.clone()),
+        }
     }
 
     /// The segment in which the record after `after_seq` stands or will stand.

@@ -5,14 +5,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
-use crate::format::frame::PAYLOAD_LEN_MAX;
 use crate::format::record::{
     encode_header, HEADER_LEN, OP_APPLICATION_MIN, OP_DELETE, OP_EVENT_STORE_MIN, OP_PUT,
     RECORD_LEN_MAX,
 };
-
-/// Payload at which a batch goes on in another frame.
-pub(crate) const FRAME_PAYLOAD_TARGET: usize = 4 << 20;
 
 /// One operation to append. The bytes are copied out before the call returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,9 +161,9 @@ impl EncodedPayload {
         self.crc = crc32(&self.bytes);
     }
 
-    /// Whether `record` still belongs into this frame.
-    pub(crate) fn has_room(&self, record: &Record<'_>) -> bool {
-        self.record_count == 0 || self.bytes.len() + record.encoded_len() <= FRAME_PAYLOAD_TARGET
+    /// Whether `record` still belongs into this frame, whose payload goes up to `target` bytes.
+    pub(crate) fn has_room(&self, record: &Record<'_>, target: usize) -> bool {
+        self.record_count == 0 || self.bytes.len() + record.encoded_len() <= target
     }
 }
 
@@ -229,13 +225,6 @@ pub(crate) fn check_batch<'a>(
     }
     Ok(total)
 }
-
-/// Whether a batch of `total` encoded bytes goes into one frame.
-pub(crate) fn fits_one_frame(total: u64) -> bool {
-    total <= FRAME_PAYLOAD_TARGET as u64
-}
-
-const _: () = assert!(FRAME_PAYLOAD_TARGET <= PAYLOAD_LEN_MAX);
 
 #[cfg(test)]
 mod tests {

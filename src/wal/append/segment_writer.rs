@@ -8,7 +8,7 @@
 //! on only after the write, and `durable_lsn` only after the sync. So a failure that leaves nothing
 //! behind (no space) changes nothing, and every other failure ends the writing for good.
 
-use super::batch_encoder::{EncodedPayload, Record, FRAME_PAYLOAD_TARGET};
+use super::batch_encoder::{EncodedPayload, Record};
 use super::group_committer::{indeterminate, Alone, Group, GroupOutcome, GroupSink, Receipt};
 use super::ready_pool::ReadyPool;
 use super::tail::Tail;
@@ -68,6 +68,8 @@ pub(crate) struct SegmentWriter {
     lock: Option<Box<dyn LockGuard>>,
     sync_mode: SyncMode,
     segment_bytes_max: u64,
+    /// Payload at which a batch goes on in another frame.
+    frame_payload_target: usize,
 
     header: SegmentHeader,
     file: Arc<dyn File>,
@@ -101,6 +103,7 @@ impl SegmentWriter {
         lock: Box<dyn LockGuard>,
         sync_mode: SyncMode,
         segment_bytes_max: u64,
+        frame_payload_target: usize,
         start: WriterStart,
     ) -> Result<SegmentWriter> {
         let prepared = start.file.len().map_err(|error| {
@@ -123,6 +126,7 @@ impl SegmentWriter {
             lock: Some(lock),
             sync_mode,
             segment_bytes_max,
+            frame_payload_target,
             header: start.header,
             file: start.file,
             offset,
@@ -438,7 +442,8 @@ impl SegmentWriter {
         }
         // A first look whether the disk can hold it, so that a full disk is found before anything
         // is written; each frame makes sure again.
-        let frames = total / (FRAME_PAYLOAD_TARGET as u64 / 2) + 2;
+        // Two neighbouring frames hold more than the target between them.
+        let frames = total.saturating_mul(2) / self.frame_payload_target as u64 + 2;
         let end = self.offset + total + frames * (HEADER_LEN as u64 + 8);
         if end > self.prepared {
             match self.file.allocate(self.prepared, end - self.prepared) {
@@ -501,7 +506,7 @@ impl SegmentWriter {
     ) -> std::result::Result<(), WriteFault> {
         let mut payload = EncodedPayload::default();
         for record in records {
-            if !payload.has_room(&record) {
+            if !payload.has_room(&record, self.frame_payload_target) {
                 self.write_frame(batch, &mut payload, 0)?;
             }
             payload.push(&record).map_err(WriteFault::Clean)?;

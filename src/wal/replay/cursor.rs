@@ -17,7 +17,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::lsn::{Lsn, Seq};
 use crate::wal::layout::segment_name;
 use crate::wal::segment_file::open_segment;
-use crate::wal::view::LogView;
+use crate::wal::view::{Limit, LogView};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -334,7 +334,6 @@ impl Cursor {
             }
             let bookmark = standing.reader.bookmark();
             let before = standing.structure;
-            let place = standing.reader.place();
             let step = if may_read {
                 Some(standing.reader.step()?)
             } else {
@@ -344,6 +343,7 @@ impl Cursor {
                 None => return Ok(Advance::WouldRead),
                 Some(Step::Stop(_)) if !may_read => return Ok(Advance::WouldRead),
                 Some(Step::Stop(cause)) => {
+                    let place = standing.reader.place();
                     if !self.stopped(&cause, place)? {
                         return self.at_end();
                     }
@@ -358,6 +358,7 @@ impl Cursor {
             if let Err(reason) = accepted {
                 standing.reader.return_to(bookmark);
                 standing.structure = before;
+                let place = standing.reader.place();
                 if standing.beyond_end {
                     self.follow()?;
                     continue;
@@ -407,14 +408,11 @@ impl Cursor {
                     Some((_, fate)) => fate.clone(),
                     None => {
                         let after = standing.structure;
-                        let fate = if may_read {
-                            Some(look_ahead(standing, after)?)
-                        } else {
-                            None
-                        };
+                        let fate = may_read.then(|| look_ahead(standing, after));
+                        // Also after a read that failed: the next call begins with the batch.
                         standing.reader.return_to(bookmark);
                         standing.structure = before;
-                        let Some(fate) = fate else {
+                        let Some(fate) = fate.transpose()? else {
                             return Ok(Some(Advance::WouldRead));
                         };
                         if let Fate::Open(cause, place) = &fate {
@@ -534,7 +532,7 @@ impl Cursor {
         }
         let path = self.view.layout.segment(number);
         let mut reader = SegmentReader::new(file, path, found);
-        reader.set_limit(self.limit_for(number));
+        reader.set_limit(self.view.limit_of(number).lsn(self.raw));
         self.standing = Some(Standing {
             reader,
             structure: Structure::new(header.first_seq),
@@ -546,15 +544,6 @@ impl Cursor {
         Ok(())
     }
 
-    /// How far segment `number` may be read.
-    fn limit_for(&self, number: u64) -> Lsn {
-        match self.view.segment(number + 1) {
-            Some(successor) => successor.prev_end_lsn,
-            None if self.raw => self.view.end().raw_lsn,
-            None => self.view.end().lsn,
-        }
-    }
-
     /// No frame is accepted where the cursor stands. True if there is a way on.
     fn stopped(&mut self, cause: &StopCause, place: Place) -> Result<bool> {
         let Some(standing) = &mut self.standing else {
@@ -563,48 +552,44 @@ impl Cursor {
         if standing.beyond_end {
             return self.follow();
         }
-        let number = standing.number;
         let at = standing.reader.lsn();
-        let limit = self.limit_for(number);
-        let Some(standing) = &mut self.standing else {
-            return Ok(false);
-        };
-        if *cause == StopCause::Limit && at < limit {
+        let limit = self.view.limit_of(standing.number);
+        let limit_lsn = limit.lsn(self.raw);
+        if *cause == StopCause::Limit && at < limit_lsn {
             // The end has moved on since the limit was set, or the segment got a successor.
-            if standing.reader.raise_limit(limit) {
+            if standing.reader.raise_limit(limit_lsn) {
                 return Ok(true);
             }
-        }
-        if self.view.segment(number + 1).is_some() {
-            if at == limit {
-                return self.arrive();
-            }
-            let what = match cause {
-                StopCause::Refused(what) => what.clone(),
-                _ => "no frame stands here".to_string(),
-            };
-            return Err(corrupt(
-                "S1",
-                &place,
-                format!("{what}; the next segment says that this one ends at LSN {limit}"),
-            ));
-        }
-        let end = self.view.end();
-        if let Some(error) = end.error {
-            return Err(error.duplicate());
-        }
-        if *cause == StopCause::Limit || at >= end.lsn {
-            return Ok(false);
         }
         let what = match cause {
             StopCause::Refused(what) => what.clone(),
             _ => "no frame stands here".to_string(),
         };
-        Err(corrupt(
-            "E",
-            &place,
-            format!("{what}; everything below LSN {} was acknowledged", end.lsn),
-        ))
+        match limit {
+            Limit::Declared(_) if at == limit_lsn => self.arrive(),
+            // The writer beside which this was read has died, and recovery copied the last batches
+            // into the successor, with the same numbers: those delivered are not shown again.
+            Limit::Declared(_) if at > limit_lsn => self.follow(),
+            Limit::Declared(_) => Err(corrupt(
+                "S1",
+                &place,
+                format!("{what}; the next segment says that this one ends at LSN {limit_lsn}"),
+            )),
+            Limit::Gone => Err(truncated(standing.number + 1)),
+            Limit::End(end) => {
+                if let Some(error) = end.error {
+                    return Err(error.duplicate());
+                }
+                if *cause == StopCause::Limit || at >= end.lsn {
+                    return Ok(false);
+                }
+                Err(corrupt(
+                    "E",
+                    &place,
+                    format!("{what}; everything below LSN {} was acknowledged", end.lsn),
+                ))
+            }
+        }
     }
 
     /// The cursor stands where its segment ends. True if there is a successor to go on in.
@@ -612,11 +597,15 @@ impl Cursor {
         let Some(standing) = &mut self.standing else {
             return Ok(false);
         };
-        let Some(successor) = self.view.segment(standing.number + 1) else {
-            return match self.view.end().error {
-                Some(error) => Err(error.duplicate()),
-                None => Ok(false),
-            };
+        let successor = match self.view.limit_of(standing.number) {
+            Limit::Declared(successor) => successor,
+            Limit::Gone => return Err(truncated(standing.number + 1)),
+            Limit::End(end) => {
+                return match end.error {
+                    Some(error) => Err(error.duplicate()),
+                    None => Ok(false),
+                }
+            }
         };
         let place = standing.reader.place();
         if standing.reader.lsn() != successor.prev_end_lsn || standing.structure.open.is_some() {
@@ -701,10 +690,9 @@ impl Cursor {
 /// returns the reader to where it was.
 fn look_ahead(standing: &mut Standing, mut structure: Structure) -> Result<Fate> {
     while structure.open.is_some() {
-        let place = standing.reader.place();
         let frame = match standing.reader.step()? {
             Step::Frame(frame) => frame,
-            Step::Stop(cause) => return Ok(Fate::Open(cause, place)),
+            Step::Stop(cause) => return Ok(Fate::Open(cause, standing.reader.place())),
         };
         let payload = standing.reader.window().get(frame.payload.clone());
         let accepted = structure.accept(&frame.header, payload.unwrap_or_default());

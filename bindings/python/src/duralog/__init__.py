@@ -17,12 +17,12 @@ from ._errors import (Busy, BufferTooSmall, Closed, Corrupt, DuralogError, Empty
                       ReadOnly, Timeout, TooLarge, Truncated, Unclean, Unsupported)
 from ._native import LibraryNotFound
 from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
-                       PUT, Batch, Op, Record)
+                       PUT, Batch, Checkpoint, Op, Record)
 from ._reports import RecoveryReport, Stat
 from ._wal import Wal
 
 __all__ = [
-    "Wal", "Cursor", "Op", "Record", "Batch", "Stat", "RecoveryReport",
+    "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport",
     "PUT", "DELETE", "OP_APPLICATION_MIN",
     "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN",
     "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",

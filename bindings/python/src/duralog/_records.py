@@ -2,8 +2,8 @@
 
 In: `pack` turns the records of a batch into the columns of `wal_append_batch_packed`: the lengths as
 arrays of 32-bit numbers, keys and values joined. It looks at the types of all records at once (a set,
-built in C) and needs no Python loop for the usual batches: values, (key, value), (op, key, value), all
-of them `bytes`. Everything else takes the careful way, which can also say what is wrong with which.
+built in C) and needs no Python loop for the usual batches: values, (key, value), (op, key, value).
+Everything else takes the careful way, which can also say what is wrong with which.
 
 Out: `Record`. It is a NamedTuple and not a frozen dataclass because a frozen dataclass of eight fields
 takes longer to make than the record takes to be read, verified and sliced.
@@ -95,6 +95,13 @@ class Batch(NamedTuple):
         return time_of(self.time_ns)
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint: its sequence number and the bytes that it was given."""
+
+    seq: int
+    data: bytes
+
+
 class Packed(NamedTuple):
     """The columns of a batch. None: all PUT; no keys."""
 
@@ -115,31 +122,38 @@ def pack(records: Iterable[Appendable]) -> Packed:
                         "use .items()")
     items = list(records)
     types = set(map(type, items))
+    packed = None
     if types == {bytes}:
-        return Packed(len(items), None, None, _lens(items), b"".join(items))
-    if types <= {tuple, Op}:
+        packed = _pack_parts(len(items), None, items, keys=False)
+    elif types <= {tuple, Op}:
         fields = set(map(len, items))
-        if len(fields) == 1 and fields <= {2, 3}:
-            packed = _pack_even(items, fields.pop())
-            if packed is not None:
-                return packed
-    return _pack_any(items)
+        if fields == {2}:
+            packed = _pack_parts(len(items), None, list(chain.from_iterable(items)), keys=True)
+        elif fields == {3}:
+            parts = list(chain.from_iterable(items))
+            ops = parts[0::3]
+            del parts[0::3]
+            packed = _pack_parts(len(items), ops, parts, keys=True)
+    return _pack_any(items) if packed is None else packed
 
 
-def _pack_even(items: List[Any], field_count: int) -> Optional[Packed]:
-    """Tuples of the same length whose keys and values are bytes; None if they are not."""
-    parts = list(chain.from_iterable(items))
-    ops = None
-    if field_count == 3:
-        try:
-            ops = bytes(parts[0::3])
-        except (TypeError, ValueError):
+def _pack_parts(count: int, ops: Optional[List[Any]], parts: List[Any], keys: bool) -> Optional[Packed]:
+    """Joins the parts as they are; None if one of them is no bytes after all.
+
+    That shows without a look at each: what is no buffer can't be joined, and a buffer whose len is
+    not its length in bytes spoils the sum.
+    """
+    try:
+        lens = list(map(len, parts))
+        data = b"".join(parts)
+        if sum(lens) != len(data):
             return None
-        del parts[0::3]
-    if set(map(type, parts)) != {bytes}:
+        packed_ops = None if ops is None else bytes(ops)
+        if keys:
+            return Packed(count, packed_ops, array("I", lens[0::2]), array("I", lens[1::2]), data)
+        return Packed(count, packed_ops, None, array("I", lens), data)
+    except (TypeError, ValueError, BufferError, OverflowError):
         return None
-    lens = _lens(parts)
-    return Packed(len(items), ops, lens[0::2], lens[1::2], b"".join(parts))
 
 
 def _pack_any(items: List[Any]) -> Packed:
@@ -158,15 +172,11 @@ def _pack_any(items: List[Any]) -> Packed:
         ops.append(op_number(op, f"op of record {index} of the batch"))
         parts.append(to_bytes(key, f"key of record {index} of the batch"))
         parts.append(to_bytes(value, f"value of record {index} of the batch"))
-    lens = _lens(parts)
-    return Packed(len(items), bytes(ops), lens[0::2], lens[1::2], b"".join(parts))
-
-
-def _lens(parts: List[bytes]) -> "array[int]":
     try:
-        return array("I", map(len, parts))
+        lens = array("I", map(len, parts))
     except OverflowError:
         raise TooLarge("a key or value has 4 GiB or more; nothing was written") from None
+    return Packed(len(items), bytes(ops), lens[0::2], lens[1::2], b"".join(parts))
 
 
 def to_bytes(data: BytesLike, what: str) -> bytes:

@@ -7,25 +7,23 @@ cut a number that does not fit and take a NUL in a path for its end; all else is
 from __future__ import annotations
 
 import os
-import sys
 from ctypes import byref, c_int32, c_size_t, c_uint64, c_void_p, create_string_buffer
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optional, Union
 
 from . import _native
 from ._cursor import Cursor, RecordTuple, flat, open_cursor, records_of, tuples_of
 from ._errors import BufferTooSmall, InvalidArgument, NotFound
 from ._handles import Handle, last_error
-from ._records import DELETE, PUT, Appendable, Batch, BytesLike, Record, op_number, pack, to_bytes, unsigned
+from ._records import DELETE, PUT, Appendable, Batch, BytesLike, Checkpoint, Record, op_number, pack, to_bytes, unsigned
 from ._reports import RecoveryReport, Stat, named, recovery_report_of, stat_of
 
 if TYPE_CHECKING:
-    if sys.version_info >= (3, 8):
-        from typing import Literal
+    from typing import Literal
 
-        SyncMode = Literal["every", "interval", "manual"]
-        RecoveryPolicy = Literal["default", "strict"]
+    SyncMode = Literal["every", "interval", "manual"]
+    RecoveryPolicy = Literal["default", "strict"]
 
 _SYNC_MODES = {
     "every": _native.WAL_SYNC_EVERY,
@@ -154,8 +152,8 @@ class Wal(Handle):
         self._call(self._library.wal_checkpoint, data, len(data), byref(seq))
         return seq.value
 
-    def last_checkpoint(self) -> Optional[Tuple[int, bytes]]:
-        """Sequence number and data of the newest checkpoint, or None."""
+    def last_checkpoint(self) -> Optional[Checkpoint]:
+        """The newest checkpoint, or None: a tuple (seq, data)."""
         capacity = _CHECKPOINT_CAPACITY_FIRST
         length, seq = c_size_t(), c_uint64()
         while True:
@@ -167,7 +165,7 @@ class Wal(Handle):
             except BufferTooSmall:
                 capacity = length.value  # and again, for a newer one may be longer still
             else:
-                return seq.value, buffer.raw[:length.value]
+                return Checkpoint(seq.value, buffer.raw[:length.value])
 
     def truncate(self, up_to_seq: int) -> None:
         """Forgets all records with a sequence number up to this one, durably.
