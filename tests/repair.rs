@@ -30,7 +30,10 @@ fn write(disk: &SimDisk, count: u32) {
     wal.close().unwrap();
 }
 
-fn read(disk: &SimDisk, policy: RecoveryPolicy) -> (Vec<(u64, u32)>, Vec<String>, Option<ErrorKind>) {
+fn read(
+    disk: &SimDisk,
+    policy: RecoveryPolicy,
+) -> (Vec<(u64, u32)>, Vec<String>, Option<ErrorKind>) {
     let options = WalOptions {
         how: OpenHow::ReadOnly,
         recovery_policy: policy,
@@ -64,7 +67,11 @@ fn damage_in_the_middle_is_read_around_and_repaired() {
     write(&disk, 20);
     let (all, _, error) = read(&disk, RecoveryPolicy::Default);
     assert_eq!((all.len(), error), (40, None));
-    let segments = disk.paths().iter().filter(|p| p.to_string_lossy().ends_with(".wal")).count();
+    let segments = disk
+        .paths()
+        .iter()
+        .filter(|p| p.to_string_lossy().ends_with(".wal"))
+        .count();
     assert!(segments >= 4, "{segments}");
 
     disk.corrupt(segment(2), 30_000, b"damage").unwrap();
@@ -89,11 +96,20 @@ fn damage_in_the_middle_is_read_around_and_repaired() {
     assert_eq!(disk.read_file(copy).unwrap(), damaged);
 
     let wal = Wal::open_on(Arc::new(disk.clone()), PATH, &options()).unwrap();
-    let receipt = wal.append(Record::put(b"new", b"7"), Durability::AsOpened).unwrap();
+    let receipt = wal
+        .append(Record::put(b"new", b"7"), Durability::AsOpened)
+        .unwrap();
     assert_eq!(receipt.seq, before.last().unwrap().0 + 2);
     wal.close().unwrap();
-    assert_eq!(read(&disk, RecoveryPolicy::Default).0.len(), before.len() + 1);
-    assert!(!Wal::repair_on(&disk, PATH, &mut |_, _| true).unwrap().repaired);
+    assert_eq!(
+        read(&disk, RecoveryPolicy::Default).0.len(),
+        before.len() + 1
+    );
+    assert!(
+        !Wal::repair_on(&disk, PATH, &mut |_, _| true)
+            .unwrap()
+            .repaired
+    );
 }
 
 #[test]
@@ -104,20 +120,31 @@ fn every_segment_can_be_missing() {
         let all = read(&disk, RecoveryPolicy::Default).0;
         disk.remove(segment(missing)).unwrap();
         let writable = Wal::open_on(Arc::new(disk.clone()), PATH, &options());
-        assert_eq!(writable.unwrap_err().kind(), ErrorKind::Corrupt, "{missing}");
+        assert_eq!(
+            writable.unwrap_err().kind(),
+            ErrorKind::Corrupt,
+            "{missing}"
+        );
         let (salvaged, gaps, _) = read(&disk, RecoveryPolicy::Salvage);
         assert!(salvaged.iter().all(|record| all.contains(record)));
         // The last segment leaves no trace in the files that are left but in the control file.
-        assert!(missing == 5 || salvaged.last() == all.last(), "{missing}: {gaps:?}");
+        assert!(
+            missing == 5 || salvaged.last() == all.last(),
+            "{missing}: {gaps:?}"
+        );
         let report = Wal::repair_on(&disk, PATH, &mut |_, _| true).unwrap();
         assert!(report.repaired, "{missing}");
         let (after, _, error) = read(&disk, RecoveryPolicy::Default);
         assert_eq!(error, None);
         assert!(after.iter().all(|record| all.contains(record)), "{missing}");
         let wal = Wal::open_on(Arc::new(disk.clone()), PATH, &options()).unwrap();
-        wal.append(Record::put(b"new", b"7"), Durability::AsOpened).unwrap();
+        wal.append(Record::put(b"new", b"7"), Durability::AsOpened)
+            .unwrap();
         wal.close().unwrap();
-        assert_eq!(read(&disk, RecoveryPolicy::Default).0.len(), after.len() + 1);
+        assert_eq!(
+            read(&disk, RecoveryPolicy::Default).0.len(),
+            after.len() + 1
+        );
     }
 }
 
@@ -143,6 +170,10 @@ fn a_repair_that_dies_can_be_repeated() {
         let report = Wal::repair_on(&disk, PATH, &mut |_, _| true).unwrap();
         assert_eq!(report.after.verdict, Verdict::CleanEnd);
         let (after, _, error) = read(&disk, RecoveryPolicy::Default);
-        assert_eq!((after, error), (expected.clone(), None), "operation {operation}");
+        assert_eq!(
+            (after, error),
+            (expected.clone(), None),
+            "operation {operation}"
+        );
     }
 }

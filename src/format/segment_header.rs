@@ -5,7 +5,7 @@
 //! ours", "damaged" and "newer" stay three different answers.
 
 use super::checksum::crc32;
-use super::{get_array, get_u16, get_u32, get_u64, put, FORMAT_MAJOR, FORMAT_MINOR};
+use super::{get_array, get_u16, get_u32, get_u64, put, FORMAT_MAJOR};
 use crate::lsn::{Lsn, Seq};
 
 /// First eight bytes of every segment (FORMAT.md section 4).
@@ -27,10 +27,15 @@ pub const FLAG_RESCUE: u16 = 1;
 /// A segment header whose checksum, version and fields have been verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
+    /// Grows with additions that readers may ignore.
+    pub format_minor: u16,
     /// Where frames start.
     pub header_size: u32,
     /// Feature bits that only a writer must know.
     pub read_only_compatible: u32,
+    /// Feature bits that may be ignored; 0 in what is written here. Kept because the header's
+    /// checksum, which is the link of the first frame, covers them.
+    pub compatible: u32,
     /// Bit 0: RESCUE.
     pub flags: u16,
     /// Identity of the log.
@@ -83,13 +88,12 @@ impl SegmentHeader {
         self.flags & FLAG_RESCUE != 0
     }
 
-    /// LSN of the byte at `offset`, which is at least `header_size`.
+    /// LSN of the byte at `offset`, which is at least `header_size`. Beyond the end of the number
+    /// space (only a made-up header leads there) it is the greatest number, which no frame has.
     #[must_use]
     pub fn lsn_at(&self, offset: u64) -> Lsn {
-        Lsn(self
-            .base_lsn
-            .0
-            .wrapping_add(offset.wrapping_sub(u64::from(self.header_size))))
+        let distance = offset.saturating_sub(u64::from(self.header_size));
+        Lsn(self.base_lsn.0.saturating_add(distance))
     }
 
     /// Offset of `lsn` in this file; `None` below its start.
@@ -106,9 +110,10 @@ impl SegmentHeader {
         let mut b = [0; USED_LEN];
         put(&mut b, 0, &MAGIC);
         put(&mut b, 8, &FORMAT_MAJOR.to_le_bytes());
-        put(&mut b, 10, &FORMAT_MINOR.to_le_bytes());
+        put(&mut b, 10, &self.format_minor.to_le_bytes());
         put(&mut b, 12, &self.header_size.to_le_bytes());
         put(&mut b, 20, &self.read_only_compatible.to_le_bytes());
+        put(&mut b, 24, &self.compatible.to_le_bytes());
         put(&mut b, 28, &self.flags.to_le_bytes());
         put(&mut b, 30, &ALIGNMENT.to_le_bytes());
         put(&mut b, 32, &self.log_id);
@@ -153,8 +158,10 @@ impl SegmentHeader {
             )));
         }
         let header = SegmentHeader {
+            format_minor: get_u16(bytes, 10),
             header_size: get_u32(bytes, 12),
             read_only_compatible: get_u32(bytes, 20),
+            compatible: get_u32(bytes, 24),
             flags: get_u16(bytes, 28),
             log_id: get_array(bytes, 32),
             segment_number: get_u64(bytes, 48),
@@ -206,11 +213,14 @@ impl SegmentHeader {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::FORMAT_MINOR;
 
     pub(crate) fn example() -> SegmentHeader {
         SegmentHeader {
+            format_minor: FORMAT_MINOR,
             header_size: HEADER_SIZE,
             read_only_compatible: 0,
+            compatible: 0,
             flags: 0,
             log_id: *b"0123456789abcdef",
             segment_number: 7,
@@ -241,6 +251,20 @@ pub(crate) mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&changed).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_may_be_ignored_is_covered_by_the_link_all_the_same() {
+        let header = SegmentHeader {
+            format_minor: 7,
+            compatible: 1 << 31,
+            flags: 0xFFFE,
+            ..example()
+        };
+        let bytes = header.encode();
+        let found = SegmentHeader::decode(&bytes).unwrap();
+        assert_eq!(found.link(), get_u32(&bytes, 124));
+        assert_ne!(found.link(), example().link());
     }
 
     #[test]

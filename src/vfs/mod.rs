@@ -10,6 +10,7 @@
 pub mod os;
 pub mod sim;
 
+use crate::error::{Error, ErrorKind};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a regular file (a symbolic link is not).
     pub is_file: bool,
+    /// Whether it is a directory (a symbolic link is not).
+    pub is_dir: bool,
 }
 
 /// What came of an attempt to take the writer's lock.
@@ -66,6 +69,11 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Reserves space for `len` bytes at `offset` and grows the file to hold them, reading as
     /// zero. `Unsupported` where the file system can't.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// The first place at or behind `offset` at which anything was ever written; `None` if there
+    /// is none up to the end. May say `offset` where it does not know.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
     /// Makes all bytes written before, and the size, survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
 }
@@ -156,6 +164,18 @@ pub struct WriteFailure {
     pub written: u64,
     /// What stopped it.
     pub error: io::Error,
+}
+
+impl WriteFailure {
+    /// The error for a write to `path`. Its kind is FULL only if nothing was written, since FULL
+    /// means that the file is as it was.
+    pub fn into_error(self, path: &Path) -> Error {
+        let error = Error::io("write", path, self.error);
+        if self.written > 0 && error.is_retryable() {
+            return error.into_kind(ErrorKind::Io, "part of it was written");
+        }
+        error
+    }
 }
 
 /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes were read.

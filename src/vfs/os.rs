@@ -102,6 +102,21 @@ impl File for RealFile {
         }
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let from = to_off_t(offset)?;
+        // SAFETY: the descriptor is open as long as `self.0` lives; the call takes no pointers, and
+        // the position that it moves is used by nobody.
+        let found = unsafe { libc::lseek(self.0.as_raw_fd(), from, libc::SEEK_DATA) };
+        if let Ok(found) = u64::try_from(found) {
+            return Ok(Some(found.max(offset)));
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::ENXIO) => Ok(None),
+            // A file system that does not know: all of it may be data.
+            _ => Ok(Some(offset)),
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -159,9 +174,13 @@ impl Vfs for RealDisk {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let is_file = entry.file_type()?.is_file();
+            let kind = entry.file_type()?;
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirEntry { name, is_file });
+                entries.push(DirEntry {
+                    name,
+                    is_file: kind.is_file(),
+                    is_dir: kind.is_dir(),
+                });
             }
         }
         Ok(entries)

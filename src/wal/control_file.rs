@@ -115,19 +115,25 @@ impl ControlFile {
     }
 
     /// Writes `control` with the next generation into the older slot and syncs it. On an error the
-    /// other slot still holds what was valid before.
+    /// other slot still holds what was valid before, and on one of kind FULL this one does too.
     pub(crate) fn write(&mut self, control: Control) -> Result<()> {
         let path = self.layout.control();
+        let Some(generation) = self.current.generation.checked_add(1) else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the generations of {} are used up", path.display()),
+            ));
+        };
         let control = Control {
-            generation: self.current.generation + 1,
+            generation,
             ..control
         };
-        let mut bytes = vec![0; SLOT_LEN];
+        let mut bytes = [0; SLOT_LEN];
         let used = control.encode();
         bytes[..used.len()].copy_from_slice(&used);
         let older = 1 - self.slot;
         write_all_at(self.file.as_ref(), (older * SLOT_LEN) as u64, &bytes)
-            .map_err(|failure| Error::io("write", &path, failure.error))?;
+            .map_err(|failure| failure.into_error(&path))?;
         // What this says must hold before anything is done that relies on it (segments deleted,
         // a first frame in a new segment, an append after a clean close).
         self.file

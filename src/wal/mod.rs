@@ -159,10 +159,7 @@ impl Wal {
         if self.view.vfs.fork_count() == self.fork_count {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::Forked,
-            "this handle was inherited through fork; open the log anew in the child",
-        ))
+        Err(forked())
     }
 
     fn committer(&self) -> Result<&GroupCommitter<SegmentWriter>> {
@@ -291,6 +288,7 @@ impl Wal {
     /// truncated).
     pub fn cursor(&self, after_seq: Seq) -> Result<Cursor> {
         self.check_readable()?;
+        self.view.refresh_retention()?;
         Ok(Cursor::new(Arc::clone(&self.view), after_seq, false))
     }
 
@@ -298,6 +296,7 @@ impl Wal {
     /// committed, and the place where a log is torn.
     pub fn raw_cursor(&self, after_seq: Seq) -> Result<Cursor> {
         self.check_readable()?;
+        self.view.refresh_retention()?;
         Ok(Cursor::new(Arc::clone(&self.view), after_seq, true))
     }
 
@@ -356,7 +355,8 @@ impl Wal {
             stat.segment_count += 1;
             let path = self.view.layout.segment(header.segment_number);
             let open = self.view.vfs.open(&path, crate::vfs::OpenMode::Read);
-            stat.file_bytes += open.and_then(|file| file.len()).unwrap_or(0);
+            let len = open.and_then(|file| file.len()).unwrap_or(0);
+            stat.file_bytes = stat.file_bytes.saturating_add(len);
         }
         match &self.committer {
             Some(committer) => committer.inspect(|writer| {
@@ -402,6 +402,14 @@ impl Wal {
             outcome => outcome,
         }
     }
+}
+
+/// The answer to a call on a handle that came along into a child process.
+pub(crate) fn forked() -> Error {
+    Error::new(
+        ErrorKind::Forked,
+        "this handle was inherited through fork; open the log anew in the child",
+    )
 }
 
 impl Drop for Wal {

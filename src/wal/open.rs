@@ -12,13 +12,16 @@ use super::recovery::repair::repair;
 use super::recovery::restart::{new_salt, restart};
 use super::replay::cursor::{Cursor, EntryKind};
 use super::report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Verdict};
-use super::segment_file::{discard, open_segment, prepare_segment, publish_segment};
+use super::segment_file::{
+    check_ready_dir, discard, open_segment, prepare_segment, publish_segment,
+};
 use super::survey::{glance, survey, Found, Survey};
 use super::view::{no_log, LogView};
 use super::{BatchStatus, Checkpoint, Wal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
+use crate::format::FORMAT_MINOR;
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{os, LockGuard, LockOutcome, OpenMode, Vfs};
 use std::collections::BTreeMap;
@@ -108,8 +111,10 @@ fn create(
     vfs.random(&mut log_id)
         .map_err(|error| Error::io("read random bytes for", layout.dir(), error))?;
     let header = SegmentHeader {
+        format_minor: FORMAT_MINOR,
         header_size: HEADER_SIZE,
         read_only_compatible: 0,
+        compatible: 0,
         flags: 0,
         log_id,
         segment_number: 1,
@@ -277,6 +282,9 @@ fn check_application(options: &WalOptions, header: &SegmentHeader) -> Result<()>
 
 /// Deletes what a writer that died had prepared.
 fn clear_ready(vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
+    if !check_ready_dir(vfs, layout)? {
+        return Ok(());
+    }
     match vfs.list(&layout.ready()) {
         Ok(entries) => {
             for entry in entries.iter().filter(|entry| entry.is_file) {
@@ -434,6 +442,10 @@ pub(crate) fn repair_log(
 
 /// Number of the last record or mark of a log that is read only.
 pub(crate) fn last_seq(view: &Arc<LogView>) -> Result<Seq> {
+    undisturbed(view, || search_last_seq(view))
+}
+
+fn search_last_seq(view: &Arc<LogView>) -> Result<Seq> {
     let Some(last) = view.last_segment().and_then(|number| view.segment(number)) else {
         return Ok(0);
     };
@@ -448,8 +460,30 @@ pub(crate) fn last_seq(view: &Arc<LogView>) -> Result<Seq> {
     Ok(seq)
 }
 
-/// The newest CHECKPOINT: that of the last segment's walk, or the one its header names.
+/// How often a search is repeated when segments are truncated under it.
+const SEARCHES_MAX: u32 = 20;
+
+/// The answer of a search that no truncation cut short: one that met a segment which was being
+/// truncated is made again in what is left.
+fn undisturbed<T>(view: &LogView, search: impl Fn() -> Result<T>) -> Result<T> {
+    let mut outcome = search();
+    for _ in 1..SEARCHES_MAX {
+        match &outcome {
+            Err(error) if error.kind() == ErrorKind::Truncated => view.look_again()?,
+            _ => break,
+        }
+        outcome = search();
+    }
+    outcome
+}
+
+/// The newest CHECKPOINT that is left.
 pub(crate) fn last_checkpoint(view: &Arc<LogView>, hint: Lsn) -> Result<Option<Checkpoint>> {
+    undisturbed(view, || search_checkpoint(view, hint))
+}
+
+/// The newest CHECKPOINT: that of the last segment's walk, or the one its header names.
+fn search_checkpoint(view: &Arc<LogView>, hint: Lsn) -> Result<Option<Checkpoint>> {
     if hint == Lsn::NONE {
         return Ok(None);
     }
@@ -485,11 +519,16 @@ fn checkpoint_in(view: &Arc<LogView>, header: &SegmentHeader) -> Result<Option<C
             break;
         }
         if entry.kind == EntryKind::Checkpoint {
+            let len = entry.value.len();
+            let mut data = Vec::new();
+            data.try_reserve_exact(len)
+                .map_err(|_| Error::no_memory("a checkpoint", len))?;
+            data.extend_from_slice(entry.value);
             newest = Some(Checkpoint {
                 seq: entry.seq,
                 lsn: entry.batch_id,
                 time_ns: entry.time_ns,
-                data: entry.value.to_vec(),
+                data,
             });
         }
     }

@@ -84,8 +84,29 @@ pub(crate) fn publish_segment(vfs: &dyn Vfs, layout: &Layout, number: u64) -> Re
 pub(crate) fn make_ready_dir(vfs: &dyn Vfs, layout: &Layout) -> Result<()> {
     match vfs.create_dir(&layout.ready()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            check_ready_dir(vfs, layout).map(|_| ())
+        }
         Err(error) => Err(Error::io("create directory", &layout.ready(), error)),
+    }
+}
+
+/// Whether `ready/` is there. It must be a directory: behind a symbolic link stand other people's
+/// files, and names in `ready/` are deleted and replaced without a question.
+pub(crate) fn check_ready_dir(vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
+    let path = layout.ready();
+    let entries = vfs
+        .list(layout.dir())
+        .map_err(|error| Error::io("list", layout.dir(), error))?;
+    let name = path.file_name().unwrap_or_default();
+    match entries.iter().find(|entry| *entry.name == *name) {
+        None => Ok(false),
+        Some(entry) if entry.is_dir => Ok(true),
+        Some(_) => Err(Error::io(
+            "use",
+            &path,
+            io::Error::new(io::ErrorKind::InvalidInput, "not a directory"),
+        )),
     }
 }
 
@@ -119,7 +140,16 @@ pub(crate) fn open_segment(
     let len = read_full_at(file.as_ref(), 0, &mut bytes)
         .map_err(|error| Error::io("read", &path, error).at(place.clone()))?;
     let refuse = |kind, what: String| {
-        Err(Error::new(kind, format!("{}: {what}", segment_name(number))).at(place.clone()))
+        // A segment that is retired loses its name before its file is used again, and no number is
+        // given twice: where the name is gone, what was read is no damage.
+        match vfs.open(&path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::io("open", &path, error).at(place.clone()))
+            }
+            _ => {
+                Err(Error::new(kind, format!("{}: {what}", segment_name(number))).at(place.clone()))
+            }
+        }
     };
     match SegmentHeader::decode(&bytes[..len]) {
         Ok(header) if header.segment_number == number => Ok((file, header)),

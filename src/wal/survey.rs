@@ -197,7 +197,8 @@ impl Survey {
             }
             expected = number + 1;
         }
-        if expected <= self.last_segment {
+        // A control file can name a first segment beyond all that there are.
+        if expected <= self.last_segment || self.segments.is_empty() {
             self.unusable = Some(missing(layout, expected, "segments around it are there"));
         }
         Ok(())
@@ -233,6 +234,12 @@ impl Survey {
                 return refuse(format!(
                     "prev_end_lsn {} lies before the segment that it follows, which begins at {}",
                     header.prev_end_lsn, before.base_lsn
+                ));
+            }
+            if header.first_seq < before.first_seq {
+                return refuse(format!(
+                    "first_seq {} is smaller than that of the segment that it follows, {}",
+                    header.first_seq, before.first_seq
                 ));
             }
             if header.application_id != before.application_id {

@@ -296,6 +296,23 @@ impl LogView {
         Ok(())
     }
 
+    /// Learns what a writer in another process has truncated meanwhile, so that a new cursor does
+    /// not begin with it.
+    pub(crate) fn refresh_retention(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let control = super::control_file::read_control(self.vfs.as_ref(), &self.layout)?;
+        if let Some(control) = control.newest {
+            let mut state = self.state();
+            state.truncated_seq = state.truncated_seq.max(control.truncated_seq);
+            state
+                .segments
+                .retain(|&number, _| number >= control.first_segment);
+        }
+        Ok(())
+    }
+
     /// Looks at the directory anew, whatever was known. Nothing to do for a writer's handle.
     pub(crate) fn look_again(&self) -> Result<()> {
         if self.read_only {
@@ -317,32 +334,27 @@ fn writer_is_live(vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
     Ok(holder.is_some())
 }
 
-/// How often a look is repeated when the writer deletes segments under it.
+/// How often a look is repeated when the writer changes the directory under it.
 const LOOKS_MAX: u32 = 20;
 
 /// Looks at a log without touching it.
 fn look(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {
-    let mut last_error = None;
-    for _ in 0..LOOKS_MAX {
-        match look_once(vfs, layout) {
+    let mut outcome = look_once(vfs, layout);
+    for _ in 1..LOOKS_MAX {
+        let disturbed = match &outcome {
             // Between listing and opening, a writer may have retired what was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound && last_error.is_none() => {
-                match vfs.list(layout.dir()) {
-                    Ok(_) => last_error = Some(error),
-                    Err(_) => return Err(error),
-                }
+            Err(error) => error.kind() == ErrorKind::NotFound && vfs.list(layout.dir()).is_ok(),
+            // Or have begun what was not listed: the control file, read after the list, names it.
+            Ok((state, report)) => {
+                report.row == "M" && (state.writer_live || writer_is_live(vfs, layout)?)
             }
-            Ok((state, report)) if report.row == "M" && state.writer_live => {
-                last_error = None;
-                if state.segments.is_empty() {
-                    continue;
-                }
-                return Ok((state, report));
-            }
-            outcome => return outcome,
+        };
+        if !disturbed {
+            break;
         }
+        outcome = look_once(vfs, layout);
     }
-    Err(last_error.unwrap_or_else(|| Error::new(ErrorKind::Busy, "the log changes too fast")))
+    outcome
 }
 
 fn look_once(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {

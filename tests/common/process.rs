@@ -296,7 +296,8 @@ pub(crate) fn build_dump_c(directory: &Path) -> PathBuf {
     program
 }
 
-fn dump_by(command: &mut Command) -> Dump {
+/// Runs a program that prints a dump.
+pub(crate) fn dump_by(command: &mut Command) -> Dump {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));

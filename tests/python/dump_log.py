@@ -1,8 +1,9 @@
 """Prints all that a reader finds in a log, in the form that tests/c/dump_log.c describes.
 
-Usage: dump_log.py LOG native|format
+Usage: dump_log.py LOG native|format|live
 
-`native` reads through the library, `format` with duralog.format, which shares nothing with it.
+`native` reads through the library, `format` with duralog.format, which shares nothing with it,
+`live` does too, beside a writer that has the log open; then there is no verdict.
 """
 
 import struct
@@ -51,11 +52,11 @@ def dump_native(path):
             put_error(error)
 
 
-def dump_format(path):
+def dump_format(path, live=False):
     from duralog import format
 
     try:
-        log = format.open_log(path)
+        log = format.open_log(path, live)
     except format.NotALog:
         out.write(b"N")
         return
@@ -67,6 +68,8 @@ def dump_format(path):
         if checkpoints:
             out.write(b"C" + struct.pack("<Q", checkpoints[-1].first_seq))
             put_bytes(checkpoints[-1].payload)
+        if live:
+            return
         verdict = log.verdict()
         out.write(b"V")
         put_bytes(verdict.row.encode())
@@ -75,6 +78,10 @@ def dump_format(path):
         put_error(error)
 
 
-{"native": dump_native, "format": dump_format}[sys.argv[2]](sys.argv[1])
+def dump_live(path):
+    dump_format(path, live=True)
+
+
+{"native": dump_native, "format": dump_format, "live": dump_live}[sys.argv[2]](sys.argv[1])
 out.write(b".")
 out.flush()

@@ -294,6 +294,14 @@ class Header(Case):
         log = two_segments(prev_end_lsn=4088)
         self.check(log, "M", records=log.segments[0].expected, segment=2)
 
+    def test_12_2_first_seq_below_that_of_the_one_before(self):
+        log = two_segments(first_seq=1)
+        self.check(log, "S2", records=log.segments[0].expected, segment=1)
+        log = two_segments()
+        log.last.seal()
+        log.segment(first_seq=4)
+        self.check(log, "M", records=[r for s in log.segments for r in s.expected], segment=3)
+
     def test_8_file_of_header_only_is_an_empty_log(self):
         for size in (128, 1000, 4096):
             log = Log()

@@ -213,6 +213,30 @@ impl Content {
         self.len = len;
     }
 
+    /// Whether both show the same bytes from `start` to `end`; zeros beyond an end.
+    pub(super) fn same_range(&self, other: &Content, start: u64, end: u64) -> bool {
+        let (mut at, stop) = (index(start), index(end));
+        while at < stop {
+            let (page, within) = (at / PAGE_LEN, at % PAGE_LEN);
+            let part = (PAGE_LEN - within).min(stop - at);
+            let same = match (self.page(page), other.page(page)) {
+                (None, None) => true,
+                (Some(one), Some(two)) => {
+                    Arc::ptr_eq(one, two)
+                        || one.bytes[within..within + part] == two.bytes[within..within + part]
+                }
+                (Some(page), None) | (None, Some(page)) => {
+                    is_zero(&page.bytes[within..within + part])
+                }
+            };
+            if !same {
+                return false;
+            }
+            at += part;
+        }
+        true
+    }
+
     /// Takes over the bytes from `start` to `end` of another version of the file (zeros beyond its
     /// end), and grows to hold them.
     pub(super) fn copy_range(&mut self, from: &Content, start: u64, end: u64) {

@@ -43,8 +43,19 @@ pub(super) struct OpenChange {
 
 pub(super) struct OpenSector {
     pub(super) number: u64,
-    /// The versions that it may show, ascending.
+    /// The versions that it may show, ascending. Of several in a row that show the same bytes, the
+    /// first: which of them survived is no question.
     pub(super) versions: Vec<usize>,
+    /// For each of `versions`, the last one that shows the same bytes.
+    pub(super) until: Vec<usize>,
+}
+
+impl OpenSector {
+    /// The last version that shows what `version`, one of `versions`, shows.
+    pub(super) fn newest_like(&self, version: usize) -> usize {
+        let place = self.versions.partition_point(|&known| known < version);
+        self.until.get(place).copied().unwrap_or(version)
+    }
 }
 
 /// A file that is not wholly settled.

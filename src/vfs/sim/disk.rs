@@ -57,7 +57,11 @@ impl Vfs for SimDisk {
         let entries = self.machine().list(&normal(dir)?)?;
         Ok(entries
             .into_iter()
-            .map(|(name, is_file)| DirEntry { name, is_file })
+            .map(|(name, is_file)| DirEntry {
+                name,
+                is_file,
+                is_dir: !is_file,
+            })
             .collect())
     }
 

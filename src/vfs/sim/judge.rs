@@ -119,9 +119,39 @@ impl CrashStates {
                 }
             }
         }
+        let filled = self.fill(machine, id, at, &contents, fill);
+        // Where a file was cut, versions also stand for the order of what came before and after.
+        let merges = !inode.minor && !changes.iter().any(|(.., shrinks)| *shrinks);
         let sectors: Vec<OpenSector> = sectors
             .into_iter()
-            .map(|(number, versions)| OpenSector { number, versions })
+            .map(|(number, versions)| {
+                let start = number * self.sector_len;
+                let content = |version: usize| match version {
+                    0 => &filled,
+                    _ => &contents[version],
+                };
+                let mut sector = OpenSector {
+                    number,
+                    versions: Vec::new(),
+                    until: Vec::new(),
+                };
+                for version in versions {
+                    let end = start + self.sector_len;
+                    match (sector.versions.last(), sector.until.last_mut()) {
+                        (Some(&last), Some(until))
+                            if merges
+                                && content(last).same_range(content(version), start, end) =>
+                        {
+                            *until = version;
+                        }
+                        _ => {
+                            sector.versions.push(version);
+                            sector.until.push(version);
+                        }
+                    }
+                }
+                sector
+            })
             .collect();
         let place = |sector: u64| sectors.partition_point(|open| open.number < sector);
         let changes = changes
@@ -134,7 +164,6 @@ impl CrashStates {
             })
             .collect();
         let sizes = sizes(&contents, sure.size - floor);
-        let filled = self.fill(machine, id, at, &contents, fill);
         let label = inode.label.clone();
         self.files.push(OpenFile {
             inode: id,

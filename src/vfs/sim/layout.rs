@@ -109,7 +109,7 @@ impl CrashStates {
                 let range = change.sectors.clone();
                 let lost: Vec<u64> = range
                     .clone()
-                    .filter(|&at| picked.sectors[at] <= k)
+                    .filter(|&at| file.sectors[at].newest_like(picked.sectors[at]) <= k)
                     .map(|at| file.sectors[at].number)
                     .collect();
                 if !lost.is_empty() {

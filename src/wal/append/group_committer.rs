@@ -130,7 +130,7 @@ impl GroupOutcome {
             .map(|frame| frame.receipt)
             .unwrap_or_default();
         let cause = match &self.error {
-            Some(error) if index >= self.good => error.duplicate(),
+            Some(error) if index >= self.good => honest(error.duplicate(), self.poison),
             _ => return Ok(receipt),
         };
         if index < self.good + self.doubtful {
@@ -141,6 +141,14 @@ impl GroupOutcome {
         }
         Err(cause)
     }
+}
+
+/// An error that poisons must not say that trying again may help.
+fn honest(error: Error, poison: bool) -> Error {
+    if poison && error.is_retryable() {
+        return error.into_kind(ErrorKind::Io, "the handle is poisoned");
+    }
+    error
 }
 
 /// The error of a batch that may or may not be on the disk.
@@ -347,7 +355,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             poison: done.poison,
         });
         drop(turn);
-        done.result
+        done.result.map_err(|error| honest(error, done.poison))
     }
 
     /// Looks at the writer between groups. Waits for a group that is being written.

@@ -34,6 +34,12 @@ impl ReadyPool {
         kept
     }
 
+    /// Forgets the files kept: whether they are out of the log for good is not known. They are
+    /// deleted when the log is opened next.
+    pub(crate) fn forget(&mut self) {
+        self.kept.clear();
+    }
+
     /// Gives a kept file the name under which segment `number` is prepared; false if there is
     /// none to be had.
     pub(crate) fn take(&mut self, vfs: &dyn Vfs, layout: &Layout, number: u64) -> bool {

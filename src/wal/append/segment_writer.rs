@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
 use crate::format::frame::{frame_flag, frame_len, frame_type, seq_after, FrameHeader, HEADER_LEN};
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
+use crate::format::FORMAT_MINOR;
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{write_all_at, File, LockGuard, Vfs};
 use crate::wal::control_file::ControlFile;
@@ -34,6 +35,8 @@ const PREPARE_LEN_MIN: u64 = 64 << 10;
 const PREPARE_LEN_MAX: u64 = 1 << 20;
 /// Zero bytes behind every group, by which a clean end is recognised (FORMAT.md section 14.3).
 const END_MARK_LEN: u64 = HEADER_LEN as u64;
+/// What prepared space is filled with.
+static ZEROS: [u8; PREPARE_LEN_MIN as usize] = [0; PREPARE_LEN_MIN as usize];
 
 /// Where the writer starts: the end of the last segment.
 pub(crate) struct WriterStart {
@@ -84,8 +87,8 @@ pub(crate) struct SegmentWriter {
     checkpoint_lsn: Lsn,
     /// Up to this offset the file has its space, reading as zero where nothing was written.
     prepared: u64,
-    /// The segment is sealed, and its successor is prepared but has no name yet.
-    successor: Option<(SegmentHeader, Arc<dyn File>)>,
+    /// The segment is sealed, and its successor is prepared but not in use yet.
+    successor: Option<Successor>,
     ready: ReadyPool,
     /// Batches written since the last sync, and when the first of them was.
     unsynced_batches: u64,
@@ -182,6 +185,8 @@ impl SegmentWriter {
         let step = self.prepared.clamp(PREPARE_LEN_MIN, PREPARE_LEN_MAX);
         let ahead = (self.prepared + step).max(needed);
         match self.prepare_up_to(ahead) {
+            // The attempt may have got far enough before the disk was full.
+            Err(error) if error.kind() == ErrorKind::Full && self.prepared >= needed => Ok(()),
             Err(error) if error.kind() == ErrorKind::Full && ahead > needed => {
                 self.prepare_up_to(needed)
             }
@@ -190,21 +195,20 @@ impl SegmentWriter {
     }
 
     fn prepare_up_to(&mut self, end: u64) -> Result<()> {
-        let path = self.path();
         match self.file.allocate(self.prepared, end - self.prepared) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(error) => return Err(Error::io("allocate space in", &path, error)),
+            Err(error) => return Err(Error::io("allocate space in", &self.path(), error)),
         }
         // Zeros are written and not only allocated: a sync of blocks that were never written has
         // to record their new state too, which costs as much again.
-        let zeros = vec![0; usize::try_from(PREPARE_LEN_MIN).unwrap_or(1 << 16)];
         while self.prepared < end {
             let len = usize::try_from(end - self.prepared)
                 .unwrap_or(usize::MAX)
-                .min(zeros.len());
-            write_all_at(self.file.as_ref(), self.prepared, &zeros[..len])
-                .map_err(|failure| Error::io("write", &path, failure.error))?;
+                .min(ZEROS.len());
+            // Also a write that ends early changes nothing: what it wrote is zeros behind the end.
+            write_all_at(self.file.as_ref(), self.prepared, &ZEROS[..len])
+                .map_err(|failure| Error::io("write", &self.path(), failure.error))?;
             self.prepared += len as u64;
         }
         Ok(())
@@ -257,8 +261,11 @@ impl SegmentWriter {
     /// Writes one run of a group into the current segment.
     fn write_run(&mut self, group: &mut Group, first: usize) -> RunOutcome {
         let (behind, run) = self.assign(group, first, self.vfs.now_ns());
+        if let Err(error) = run.check() {
+            return RunOutcome::nothing(error, false);
+        }
         if let Err(error) = self.make_room(run.offset) {
-            let poison = error.kind() != ErrorKind::Full;
+            let poison = !leaves_no_trace(&error);
             return RunOutcome::nothing(error, poison);
         }
         let begin = group.frames[first].at;
@@ -269,14 +276,19 @@ impl SegmentWriter {
             }
             Some(next) => {
                 let end = next.at;
-                let mut bytes = group.bytes[begin..end].to_vec();
-                bytes.resize(bytes.len() + HEADER_LEN, 0);
+                let len = end - begin + HEADER_LEN;
+                let mut bytes = Vec::new();
+                if bytes.try_reserve_exact(len).is_err() {
+                    return RunOutcome::nothing(Error::no_memory("a group", len), false);
+                }
+                bytes.extend_from_slice(&group.bytes[begin..end]);
+                bytes.resize(len, 0);
                 write_all_at(self.file.as_ref(), self.offset, &bytes)
             }
         };
         if let Err(failure) = written {
-            let error = Error::io("write", &self.path(), failure.error);
-            if failure.written == 0 && error.kind() == ErrorKind::Full {
+            let error = failure.into_error(&self.path());
+            if leaves_no_trace(&error) {
                 return RunOutcome::nothing(error, false);
             }
             return RunOutcome::doubtful(behind, error);
@@ -381,6 +393,11 @@ impl SegmentWriter {
         if synced.result.is_err() {
             return synced;
         }
+        if self.successor.is_some() {
+            // Sealed, and waiting for room to rotate: nothing may follow, and the header of the
+            // successor promises the rest.
+            return self.note();
+        }
         let empty = EncodedPayload::default();
         match self.write_single(frame_type::MARK, 0, &empty) {
             Ok(()) => {}
@@ -404,10 +421,21 @@ impl SegmentWriter {
             return synced;
         }
         self.publish();
-        let noted = self.control.write(self.control_now());
-        Alone {
-            poison: noted.is_err(),
-            result: noted,
+        self.note()
+    }
+
+    /// Notes in the control file what is durable. On a full disk there is no note: everything that
+    /// it says stands in the segments too, or will.
+    fn note(&mut self) -> Alone<()> {
+        match self.control.write(self.control_now()) {
+            Err(error) if !leaves_no_trace(&error) => Alone {
+                result: Err(error),
+                poison: true,
+            },
+            Ok(()) | Err(_) => Alone {
+                result: Ok(()),
+                poison: false,
+            },
         }
     }
 
@@ -451,7 +479,7 @@ impl SegmentWriter {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 Err(error) => {
                     let error = Error::io("allocate space in", &self.path(), error);
-                    let poison = error.kind() != ErrorKind::Full;
+                    let poison = !leaves_no_trace(&error);
                     return Alone {
                         result: Err(error),
                         poison,
@@ -468,10 +496,11 @@ impl SegmentWriter {
             Ok(()) => {}
             Err(WriteFault::Clean(error)) => return self.give_up(&batch, error),
             Err(WriteFault::Doubtful(error)) => {
+                self.withdraw();
                 return Alone {
                     result: Err(indeterminate(error, batch.batch_id)),
                     poison: true,
-                }
+                };
             }
         }
         self.counters.batches += 1;
@@ -542,10 +571,7 @@ impl SegmentWriter {
     ) -> std::result::Result<(), WriteFault> {
         let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
         self.make_room(self.offset + len as u64 + HEADER_LEN as u64)
-            .map_err(|error| match error.kind() {
-                ErrorKind::Full | ErrorKind::NoMemory => WriteFault::Clean(error),
-                _ => WriteFault::Doubtful(error),
-            })?;
+            .map_err(WriteFault::of)?;
         let header = FrameHeader {
             payload_crc: payload.crc,
             payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
@@ -560,22 +586,6 @@ impl SegmentWriter {
             time_ns: self.vfs.now_ns(),
         };
         let encoded = header.encode();
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(len + HEADER_LEN)
-            .map_err(|_| WriteFault::Clean(Error::no_memory("a frame", len)))?;
-        bytes.extend_from_slice(&encoded);
-        bytes.extend_from_slice(&payload.bytes);
-        bytes.resize(len + HEADER_LEN, 0);
-        if let Err(failure) = write_all_at(self.file.as_ref(), self.offset, &bytes) {
-            let error = Error::io("write", &self.path(), failure.error);
-            let nothing_out = failure.written == 0 && error.kind() == ErrorKind::Full;
-            return Err(if nothing_out {
-                WriteFault::Clean(error)
-            } else {
-                WriteFault::Doubtful(error)
-            });
-        }
         let mut run = Run {
             offset: self.offset,
             link: self.link,
@@ -585,6 +595,16 @@ impl SegmentWriter {
             checkpoint_lsn: self.checkpoint_lsn,
         };
         run.take(&header, &encoded);
+        run.check().map_err(WriteFault::Clean)?;
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(len + HEADER_LEN)
+            .map_err(|_| WriteFault::Clean(Error::no_memory("a frame", len)))?;
+        bytes.extend_from_slice(&encoded);
+        bytes.extend_from_slice(&payload.bytes);
+        bytes.resize(len + HEADER_LEN, 0);
+        write_all_at(self.file.as_ref(), self.offset, &bytes)
+            .map_err(|failure| WriteFault::of(failure.into_error(&self.path())))?;
         self.counters.written_bytes += header.frame_len();
         self.advance(&run);
         Ok(())
@@ -610,10 +630,13 @@ impl SegmentWriter {
                     poison: false,
                 }
             }
-            Err(WriteFault::Clean(error) | WriteFault::Doubtful(error)) => Alone {
-                result: Err(indeterminate(error, batch.batch_id)),
-                poison: true,
-            },
+            Err(WriteFault::Clean(error) | WriteFault::Doubtful(error)) => {
+                self.withdraw();
+                Alone {
+                    result: Err(indeterminate(error, batch.batch_id)),
+                    poison: true,
+                }
+            }
         }
     }
 
@@ -625,23 +648,36 @@ impl SegmentWriter {
         if self.successor.is_none() {
             self.seal()?;
         }
-        let Some((header, file)) = self.successor.clone() else {
+        let control_now = self.control_now();
+        let Some(successor) = &mut self.successor else {
             return Err(RotateFault::fatal(Error::new(
                 ErrorKind::Internal,
                 "rotation without a successor",
             )));
         };
+        let (header, file) = (successor.header.clone(), Arc::clone(&successor.file));
         let prepared = file
             .len()
-            .map_err(|error| Error::io("look up", &self.path(), error))
+            .map_err(|error| {
+                Error::io(
+                    "look up",
+                    &self.layout.segment(header.segment_number),
+                    error,
+                )
+            })
             .map_err(RotateFault::fatal)?;
-        publish_segment(self.vfs.as_ref(), &self.layout, header.segment_number)
-            .map_err(RotateFault::full_is_clean)?;
+        if !successor.named {
+            publish_segment(self.vfs.as_ref(), &self.layout, header.segment_number)
+                .map_err(RotateFault::full_is_clean)?;
+            successor.named = true;
+        }
         let control = Control {
             last_segment: header.segment_number,
-            ..self.control_now()
+            ..control_now
         };
-        self.control.write(control).map_err(RotateFault::fatal)?;
+        self.control
+            .write(control)
+            .map_err(RotateFault::full_is_clean)?;
         self.successor = None;
         self.offset = u64::from(header.header_size);
         self.link = header.link();
@@ -675,6 +711,8 @@ impl SegmentWriter {
         self.make_room(self.offset + HEADER_LEN as u64)
             .map_err(RotateFault::full_is_clean)?;
         let header = SegmentHeader {
+            format_minor: FORMAT_MINOR,
+            compatible: 0,
             header_size: HEADER_SIZE,
             flags: 0,
             segment_number: self.header.segment_number + 1,
@@ -701,11 +739,9 @@ impl SegmentWriter {
         let mut bytes = encoded.to_vec();
         bytes.resize(2 * HEADER_LEN, 0);
         if let Err(failure) = write_all_at(self.file.as_ref(), self.offset, &bytes) {
-            return Err(RotateFault::fatal(Error::io(
-                "write",
-                &self.path(),
-                failure.error,
-            )));
+            // The next attempt prepares another; a full disk must not be kept full by this one.
+            let _ = self.vfs.unlink(&self.layout.prepared(number));
+            return Err(RotateFault::full_is_clean(failure.into_error(&self.path())));
         }
         self.offset += HEADER_LEN as u64;
         self.link = header.prev_link;
@@ -713,7 +749,11 @@ impl SegmentWriter {
         self.counters.written_bytes += HEADER_LEN as u64;
         // Before the successor has its name: its header promises that all of this is durable.
         self.sync_segment().map_err(RotateFault::fatal)?;
-        self.successor = Some((header, file));
+        self.successor = Some(Successor {
+            header,
+            file,
+            named: false,
+        });
         self.publish();
         Ok(())
     }
@@ -751,10 +791,14 @@ impl SegmentWriter {
                 poison: outcome.poison,
             };
         }
-        let noted = self.control.write(self.control_now());
+        let noted = self.note();
         Alone {
-            poison: noted.is_err(),
-            result: noted.map(|()| receipt),
+            poison: noted.poison,
+            // It is committed, but the caller was not told so: that is for reopening to say.
+            result: noted
+                .result
+                .map(|()| receipt)
+                .map_err(|error| indeterminate(error, receipt.batch_id)),
         }
     }
 
@@ -770,7 +814,7 @@ impl SegmentWriter {
                 poison: false,
             };
         }
-        if up_to_seq <= self.control.current.truncated_seq {
+        if up_to_seq <= self.view.truncated_seq() {
             return Alone {
                 result: Ok(()),
                 poison: false,
@@ -782,6 +826,8 @@ impl SegmentWriter {
         if synced.result.is_err() {
             return synced;
         }
+        // An attempt that found the disk full may have noted more than it did.
+        let up_to_seq = up_to_seq.max(self.control.current.truncated_seq);
         let segments = self.view.segments();
         let first_segment = segments
             .windows(2)
@@ -794,8 +840,8 @@ impl SegmentWriter {
         };
         if let Err(error) = self.control.write_both(control) {
             return Alone {
+                poison: !leaves_no_trace(&error),
                 result: Err(error),
-                poison: true,
             };
         }
         self.view.publish_truncation(up_to_seq, first_segment);
@@ -824,8 +870,10 @@ impl SegmentWriter {
         if rest.len() < numbers.len() {
             // Before a kept file is used again under another name: a power cut must not bring back
             // the old name with the new bytes.
-            vfs.sync_dir(layout.dir())
-                .map_err(|error| Error::sync(layout.dir(), error))?;
+            if let Err(error) = vfs.sync_dir(layout.dir()) {
+                self.ready.forget();
+                return Err(Error::sync(layout.dir(), error));
+            }
         }
         retire(vfs, layout, &rest)
     }
@@ -930,6 +978,18 @@ impl Run {
             self.checkpoint_lsn = header.lsn;
         }
     }
+
+    /// Whether there are sequence numbers left for these frames. (A log of this library's own
+    /// making does not get there; a made-up one may begin near the end.)
+    fn check(&self) -> Result<()> {
+        if self.next_seq < Seq::MAX {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "the sequence numbers of this log are used up",
+        ))
+    }
 }
 
 /// How far a run of a group got.
@@ -976,6 +1036,29 @@ enum WriteFault {
     Doubtful(Error),
 }
 
+impl WriteFault {
+    fn of(error: Error) -> WriteFault {
+        if leaves_no_trace(&error) {
+            WriteFault::Clean(error)
+        } else {
+            WriteFault::Doubtful(error)
+        }
+    }
+}
+
+/// Whether everything is as it was before the call that failed: no space, no memory.
+fn leaves_no_trace(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full | ErrorKind::NoMemory)
+}
+
+/// The next segment, prepared.
+struct Successor {
+    header: SegmentHeader,
+    file: Arc<dyn File>,
+    /// It has its name, durably; only the control file does not say so yet.
+    named: bool,
+}
+
 struct RotateFault {
     error: Error,
     poison: bool,
@@ -991,7 +1074,7 @@ impl RotateFault {
 
     fn full_is_clean(error: Error) -> RotateFault {
         RotateFault {
-            poison: error.kind() != ErrorKind::Full,
+            poison: !leaves_no_trace(&error),
             error,
         }
     }

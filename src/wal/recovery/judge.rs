@@ -87,8 +87,7 @@ pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
         promised: Lsn::NONE,
     };
     while !structure.sealed {
-        walked.stop = reader.place();
-        walked.link = reader.link();
+        let (offset, link) = (reader.offset(), reader.link());
         let frame = match reader.step() {
             Ok(Step::Frame(frame)) => frame,
             Ok(Step::Stop(cause)) => {
@@ -109,6 +108,7 @@ pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
         if let Err(reason) = structure.accept(&frame.header, payload.unwrap_or_default()) {
             walked.reason = format!("an intact frame that can't stand here: {reason}");
             walked.malformed = true;
+            reader.jump_to(offset, link);
             break;
         }
         walked.promised = walked.promised.max(frame.header.durable_lsn);
@@ -123,11 +123,9 @@ pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
                 last_frame_lsn: frame.header.lsn,
             };
         }
-        if structure.sealed {
-            walked.stop = reader.place();
-            walked.link = reader.link();
-        }
     }
+    walked.stop = reader.place();
+    walked.link = reader.link();
     walked.structure = structure;
     walked
 }
@@ -151,6 +149,10 @@ pub(crate) fn find_batch(
         }
         if begins && frame.header.frame_type == frame_type::BATCH {
             return fate_of_open(reader, structure);
+        }
+        // A checkpoint is settled like a batch: its id is the LSN of its frame too.
+        if frame.header.lsn == batch_id && frame.header.frame_type == frame_type::CHECKPOINT {
+            return Ok(Some(frame.header.first_seq));
         }
     }
     Ok(None)
@@ -186,15 +188,29 @@ pub(crate) struct Beyond {
 pub(crate) fn scan_beyond(reader: &SegmentReader, from: u64) -> std::io::Result<Beyond> {
     let header = reader.header();
     let mut beyond = Beyond::default();
-    let mut chunk = vec![0; SCAN_LEN + HEADER_LEN];
+    // Most logs are small when they are opened: no megabyte is cleared for a few bytes.
+    let rest = usize::try_from(reader.file().len()?.saturating_sub(from)).unwrap_or(usize::MAX);
+    let step = rest.clamp(8, SCAN_LEN).next_multiple_of(8);
+    let mut chunk = vec![0; step + HEADER_LEN];
     let mut offset = from;
     loop {
+        // Over what was never written: a file may claim any size. A frame could begin in the zeros
+        // before the first byte that was.
+        match reader.file().next_data(offset)? {
+            None => return Ok(beyond),
+            Some(data) => offset = offset.max(data.saturating_sub(HEADER_LEN as u64) & !7),
+        }
         let len = read_full_at(reader.file(), offset, &mut chunk)?;
         let bytes = &chunk[..len];
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
-            beyond.nonzero_len = offset - from + last as u64 + 1;
+        let nonzero_len = len_without_zeros(bytes);
+        if nonzero_len > 0 {
+            beyond.nonzero_len = offset - from + nonzero_len as u64;
         }
-        let starts = len.saturating_sub(HEADER_LEN - 1).min(SCAN_LEN);
+        // No live frame is 64 zeros, so none begins where only zeros follow.
+        let starts = len
+            .saturating_sub(HEADER_LEN - 1)
+            .min(step)
+            .min(nonzero_len);
         for at in (0..starts).step_by(8) {
             let place = offset + at as u64;
             let head = &bytes[at..at + HEADER_LEN];
@@ -206,8 +222,20 @@ pub(crate) fn scan_beyond(reader: &SegmentReader, from: u64) -> std::io::Result<
         if len < chunk.len() {
             return Ok(beyond);
         }
-        offset += SCAN_LEN as u64;
+        offset += step as u64;
     }
+}
+
+/// Length of `bytes` up to the last that is not zero. Prepared space is most of what a scan sees,
+/// so it is passed over in large steps.
+fn len_without_zeros(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 512] = [0; 512];
+    let mut len = bytes.len();
+    while len >= ZEROS.len() && bytes[len - ZEROS.len()..len] == ZEROS {
+        len -= ZEROS.len();
+    }
+    let last = bytes[..len].iter().rposition(|&byte| byte != 0);
+    last.map_or(0, |last| last + 1)
 }
 
 /// The judgement of a whole log, or of its end.
@@ -460,7 +488,11 @@ fn conclude(
             next_seq: walked.closed.next_seq,
             evidence_lsn: evidence.lsn,
             evidence_source: evidence.source,
-            dropped_bytes: stop.lsn.0 - walked.closed.lsn.0 + beyond.nonzero_len,
+            dropped_bytes: stop
+                .lsn
+                .0
+                .saturating_sub(walked.closed.lsn.0)
+                .saturating_add(beyond.nonzero_len),
             dropped_records: walked.structure.open.map_or(0, |open| open.record_count),
             rescued_bytes: 0,
             control: survey.control.state,

@@ -14,6 +14,7 @@ use super::restart::{base_after_gap, new_salt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
+use crate::format::FORMAT_MINOR;
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{read_full_at, write_all_at, OpenMode, Vfs};
 use crate::wal::control_file::ControlFile;
@@ -101,6 +102,8 @@ fn cut(
     let base_lsn = base_after_gap(highest)
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the LSNs of this log are used up"))?;
     let header = SegmentHeader {
+        format_minor: FORMAT_MINOR,
+        compatible: 0,
         header_size: HEADER_SIZE,
         flags: 0,
         segment_number: number + 1,

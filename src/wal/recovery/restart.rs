@@ -12,6 +12,7 @@ use super::judge::{walk, ClosedAt, Judgement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_type, FrameHeader, HEADER_LEN};
 use crate::format::segment_header::{SegmentHeader, BASE_LSN_LIMIT, FLAG_RESCUE, HEADER_SIZE};
+use crate::format::FORMAT_MINOR;
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{write_all_at, File, Vfs};
 use crate::wal::layout::Layout;
@@ -45,7 +46,8 @@ pub(crate) struct Restarted {
 pub(crate) fn base_after_gap(end: Lsn) -> Option<Lsn> {
     let least = end.0.checked_add(LSN_GAP_MIN)?;
     let base = least.checked_next_multiple_of(LSN_GAP_UNIT)?;
-    (base < BASE_LSN_LIMIT).then_some(Lsn(base))
+    // Half of the number space stays for regular appends behind the last gap.
+    (base < BASE_LSN_LIMIT / 2).then_some(Lsn(base))
 }
 
 /// Makes a random salt, which is never 0.
@@ -78,6 +80,18 @@ pub(crate) fn restart(
         link: closed.link,
         next_seq: closed.next_seq,
     };
+    let used_up = |what: &str| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("the {what} of this log are used up"),
+        )
+    };
+    // Before anything is written: a rescue segment adds a SEAL, which the gap has room for.
+    base_after_gap(closed.lsn).ok_or_else(|| used_up("LSNs"))?;
+    // Two more at most, and the greatest number names no segment.
+    if last.segment_number > u64::MAX - 3 {
+        return Err(used_up("segment numbers"));
+    }
     let checkpoint_lsn = last.checkpoint_lsn.max(walked.checkpoint_lsn);
     let mut segments = Vec::new();
     let mut rescued_bytes = 0;
@@ -90,9 +104,10 @@ pub(crate) fn restart(
             end = sealed;
         }
     }
-    let base_lsn = base_after_gap(end.lsn)
-        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the LSNs of this log are used up"))?;
+    let base_lsn = base_after_gap(end.lsn).ok_or_else(|| used_up("LSNs"))?;
     let header = SegmentHeader {
+        format_minor: FORMAT_MINOR,
+        compatible: 0,
         header_size: HEADER_SIZE,
         flags: 0,
         segment_number: end.segment + 1,
@@ -156,6 +171,8 @@ fn rescue(
         Lsn(to.lsn.0 + HEADER_LEN as u64)
     };
     let header = SegmentHeader {
+        format_minor: FORMAT_MINOR,
+        compatible: 0,
         header_size: HEADER_SIZE,
         flags: FLAG_RESCUE,
         segment_number: last.segment_number + 1,

@@ -171,6 +171,7 @@ pub struct Cursor {
     columns: Columns,
     /// Set for the policy `Salvage`.
     pub(super) salvage: Option<Salvage>,
+    fork_count: u64,
 }
 
 impl Cursor {
@@ -178,6 +179,7 @@ impl Cursor {
         let floor = after_seq.max(view.truncated_seq());
         let salvage = view.is_salvaging().then(Salvage::default);
         Cursor {
+            fork_count: view.vfs.fork_count(),
             salvage,
             view,
             raw,
@@ -260,6 +262,9 @@ impl Cursor {
     }
 
     fn next_item(&mut self) -> Result<Option<Item>> {
+        if self.view.vfs.fork_count() != self.fork_count {
+            return Err(crate::wal::forked());
+        }
         let mut refreshed = false;
         loop {
             let advanced = match self.advance(true) {
@@ -272,6 +277,11 @@ impl Cursor {
                 Err(error) if error.is_corrupt() && self.was_retired() => {
                     let number = self.standing.as_ref().map_or(0, |standing| standing.number);
                     return Err(truncated(number));
+                }
+                Err(error) if error.kind() == ErrorKind::Truncated => {
+                    // The next cursor of this handle begins with what is left.
+                    let _ = self.view.look_again();
+                    return Err(error);
                 }
                 advanced => advanced?,
             };
@@ -316,6 +326,12 @@ impl Cursor {
                     .is_some_and(|salvage| salvage.finished)
                 {
                     return Ok(Advance::End);
+                }
+                let truncated_seq = self.view.truncated_seq();
+                if truncated_seq > self.floor {
+                    // Since the cursor was made, or it would begin behind them.
+                    let message = format!("records up to {truncated_seq} were truncated");
+                    return Err(Error::new(ErrorKind::Truncated, message));
                 }
                 let Some(header) = self.view.segment_for(self.floor) else {
                     return self.at_end();

@@ -24,6 +24,7 @@ pub(super) struct Salvage {
     gap_text: Vec<u8>,
     /// The segment that was given up last.
     behind: u64,
+    effort: Effort,
     /// No segment is left.
     pub(super) finished: bool,
 }
@@ -54,7 +55,8 @@ impl Cursor {
         let from = standing.reader.offset();
         let from_lsn = standing.reader.lsn();
         let number = standing.number;
-        if let Some((offset, head)) = find_beginning(&standing.reader, from) {
+        let salvage = self.salvage.as_mut()?;
+        if let Some((offset, head)) = find_beginning(&standing.reader, from, &mut salvage.effort) {
             standing.reader.jump_to(offset, head.link);
             standing.structure = Structure::new(head.first_seq);
             let text = format!(
@@ -114,13 +116,39 @@ impl Cursor {
     }
 }
 
+/// What has been read to find places at which reading can begin again.
+#[derive(Debug, Default)]
+struct Effort {
+    /// Bytes looked through for headers.
+    looked: u64,
+    /// Bytes of payloads, to see whether a frame is intact.
+    checked: u64,
+}
+
+impl Effort {
+    /// Whether another payload of `len` bytes may be checked. Damage needs one or two checks for
+    /// each byte looked through; only a file made for it, in which each header claims all that
+    /// follows, needs more, and would take for ever.
+    fn allows(&mut self, len: u32) -> bool {
+        self.checked = self.checked.saturating_add(u64::from(len));
+        self.checked / 8 <= self.looked.saturating_add(PAYLOAD_LEN_MAX as u64)
+    }
+}
+
 /// The first frame behind `from` at which reading can begin again.
-fn find_beginning(reader: &SegmentReader, from: u64) -> Option<(u64, FrameHeader)> {
+fn find_beginning(
+    reader: &SegmentReader,
+    from: u64,
+    effort: &mut Effort,
+) -> Option<(u64, FrameHeader)> {
     let header = reader.header();
     let mut bytes = vec![0; LOOK_LEN + HEADER_LEN];
     let mut offset = from + 8;
     loop {
+        let data = reader.file().next_data(offset).ok()??;
+        offset = offset.max(data.saturating_sub(HEADER_LEN as u64) & !7);
         let len = read_full_at(reader.file(), offset, &mut bytes).ok()?;
+        effort.looked = effort.looked.saturating_add(len as u64);
         let starts = len.saturating_sub(HEADER_LEN - 1).min(LOOK_LEN);
         for at in (0..starts).step_by(8) {
             let place = offset + at as u64;
@@ -130,6 +158,9 @@ fn find_beginning(reader: &SegmentReader, from: u64) -> Option<(u64, FrameHeader
             let head = &bytes[at..at + HEADER_LEN];
             let live = FrameHeader::decode_live(head, header.salt, header.lsn_at(place));
             if let Some(live) = live.filter(can_begin) {
+                if !effort.allows(live.payload_len) {
+                    return None;
+                }
                 if payload_is_intact(reader, place, &live) {
                     return Some((place, live));
                 }

@@ -217,7 +217,8 @@ impl SegmentReader {
         if header.salt != self.header.salt {
             return Ok(Some(Step::Stop(StopCause::OtherGeneration)));
         }
-        if header.lsn != self.lsn() {
+        // The greatest number stands for places beyond the last LSN, where no frame can stand.
+        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
             return Ok(self.refuse(format!("LSN {}, expected {}", header.lsn, self.lsn())));
         }
         if header.link != self.link {

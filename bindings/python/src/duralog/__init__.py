@@ -16,15 +16,16 @@ from ._errors import (Busy, BufferTooSmall, Closed, Corrupt, DuralogError, Empty
                       Indeterminate, Internal, InvalidArgument, IoError, Newer, NoMemory, NotALog, NotFound, Poisoned,
                       ReadOnly, Timeout, TooLarge, Truncated, Unclean, Unsupported)
 from ._native import LibraryNotFound
-from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
+from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_GAP, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
                        PUT, Batch, Checkpoint, Op, Record)
+from ._repair import Repair, repair, verify
 from ._reports import RecoveryReport, Stat
 from ._wal import Wal
 
 __all__ = [
-    "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport",
+    "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport", "Repair", "verify", "repair",
     "PUT", "DELETE", "OP_APPLICATION_MIN",
-    "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN",
+    "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN", "KIND_GAP",
     "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",
     "TooLarge", "EmptyBatch", "ReadOnly", "Poisoned", "Indeterminate", "Truncated", "Forked", "Closed", "NoMemory",
     "Timeout", "Unsupported", "Internal", "Unclean", "BufferTooSmall", "LibraryNotFound",

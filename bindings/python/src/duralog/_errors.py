@@ -36,10 +36,6 @@ class DuralogError(Exception):
         self.lsn = lsn
         self.path = path
         self.os_error = os_error
-        if isinstance(self, OSError):
-            self.errno = os_error or _ERRNO.get(self.status)
-            self.strerror = message
-            self.filename = path or None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}"
@@ -54,19 +50,29 @@ def _rebuild(kind: Type[DuralogError], message: str, fields: Dict[str, Any]) -> 
     return kind(message, **fields)
 
 
+class _SystemError(DuralogError, OSError):
+    """Those that are an OSError have what programs look at in one: errno, strerror, filename."""
+
+    def __init__(self, message: str = "", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.errno = self.os_error or _ERRNO.get(self.status)
+        self.strerror = message
+        self.filename = self.path or None
+
+
 class InvalidArgument(DuralogError, ValueError):
     """An argument is not allowed; nothing was done."""
 
     status = _native.DURALOG_E_INVALID_ARGUMENT
 
 
-class NotFound(DuralogError, FileNotFoundError):
+class NotFound(_SystemError, FileNotFoundError):
     """There is no log."""
 
     status = _native.DURALOG_E_NOT_FOUND
 
 
-class Exists(DuralogError, FileExistsError):
+class Exists(_SystemError, FileExistsError):
     """There is a log already, and must_create was asked."""
 
     status = _native.DURALOG_E_EXISTS
@@ -78,13 +84,13 @@ class Busy(DuralogError):
     status = _native.DURALOG_E_BUSY
 
 
-class IoError(DuralogError, OSError):
+class IoError(_SystemError):
     """The operating system reported an error on a file: see os_error and path."""
 
     status = _native.DURALOG_E_IO
 
 
-class Full(DuralogError, OSError):
+class Full(_SystemError):
     """There is no space left. Nothing was written, and the handle stays usable."""
 
     status = _native.DURALOG_E_FULL
@@ -169,7 +175,7 @@ class NoMemory(DuralogError, MemoryError):
     status = _native.DURALOG_E_NO_MEMORY
 
 
-class Timeout(DuralogError, TimeoutError):
+class Timeout(_SystemError, TimeoutError):
     """The time given was over first."""
 
     status = _native.DURALOG_E_TIMEOUT

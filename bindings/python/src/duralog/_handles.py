@@ -8,7 +8,9 @@ No lock is involved. Every step is one operation of a list, atomic in Python, an
 what counts: a call enters and then looks whether the handle is open; a close takes the handle's
 openness and then looks who is in. Whichever comes first, one of the two sees the other. A lock
 would do the same, but a signal handler that closes the log (which is what SIGTERM handlers do) would
-wait for the very code that it interrupted. Such a close is left to the interrupted call.
+wait for the very code that it interrupted. Such a close is left to the interrupted call. Whether there is
+one is asked from the stack and not from the note: an exception of a signal handler (Ctrl-C) can, in
+Python 3.10 and before, end a call between its last two steps, and the note then stays.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Handle:
 
     _kind = "handle"
     _openness: List[bool] = []  # until __init__ is done there is nothing to close
+    _left_to_call = False
 
     def __init__(self, library: ctypes.CDLL, pointer: Optional[int], release: Callable[[Optional[int]], int]) -> None:
         self._library = library
@@ -53,7 +56,6 @@ class Handle:
         self._release_function = release
         self._process = os.getpid()
         self._users: List[int] = []  # thread of each call in progress
-        self._left_to_call = False
         self._openness = [True]  # who pops it, closes
 
     @property
@@ -76,7 +78,6 @@ class Handle:
             if thread in users:  # not so if a signal handler raised before the first line
                 users.remove(thread)
             if self._left_to_call and thread not in users:
-                self._left_to_call = False
                 self._release()
 
     def close(self) -> None:
@@ -93,12 +94,22 @@ class Handle:
         users, thread = self._users, threading.get_ident()
         while any(user != thread for user in tuple(users)):
             time.sleep(WAIT_SECONDS)
-        if users:
+        if self._interrupts_a_call():
             self._left_to_call = True
         else:
             self._release()
 
+    def _interrupts_a_call(self) -> bool:
+        """Whether this runs in a signal handler that interrupted a call with this very handle."""
+        frame = sys._getframe()
+        while frame is not None:
+            if frame.f_code is _CALL and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+        return False
+
     def _release(self) -> None:
+        self._left_to_call = False
         pointer, self._pointer = self._pointer, None
         status = self._release_function(pointer)
         if status < 0:
@@ -116,17 +127,22 @@ class Handle:
     def __del__(self, _warn: Any = warnings.warn, _finalizing: Any = sys.is_finalizing,
                 _getpid: Any = os.getpid) -> None:
         # The functions are arguments because at the end of the interpreter the modules may be empty.
-        if not self._openness:
+        if not self._openness and not self._left_to_call:
             return
         try:
             # At that end, and in a child made by fork, nobody forgot anything.
-            if self._warns() and not _finalizing() and _getpid() == self._process:
+            if self._openness and self._warns() and not _finalizing() and _getpid() == self._process:
                 _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:
             try:
                 self.close()
+                if self._left_to_call:
+                    self._release()
             except Exception:  # nobody is there to be told
                 pass
 
     def _warns(self) -> bool:
         return True
+
+
+_CALL = Handle._call.__code__

@@ -94,6 +94,7 @@ WAL_SYNC_MANUAL = 2
 
 WAL_RECOVERY_DEFAULT = 0
 WAL_RECOVERY_STRICT = 1
+WAL_RECOVERY_SALVAGE = 2
 
 
 class wal_options_t(_Sized):
@@ -143,6 +144,7 @@ WAL_KIND_COMMIT = 2
 WAL_KIND_CHECKPOINT = 3
 WAL_KIND_ABORT = 4
 WAL_KIND_TORN = 5
+WAL_KIND_GAP = 6
 
 
 class wal_record_t(Structure):
@@ -257,6 +259,10 @@ class wal_recovery_report_t(_Sized):
     ]
 
 
+# == Verifying and repairing ===================================================================
+
+wal_progress_callback_t = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
+
 # == Functions, all of them, in the order of the header ========================================
 
 wal_t_p = c_void_p
@@ -297,6 +303,11 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "wal_cursor_close": (duralog_status_t, [wal_cursor_t_p]),
     "wal_stat": (duralog_status_t, [wal_t_p, POINTER(wal_stat_t)]),
     "wal_recovery_report": (duralog_status_t, [wal_t_p, POINTER(wal_recovery_report_t)]),
+    # path, callback, user_data, out_report
+    "wal_verify": (duralog_status_t, [c_char_p, wal_progress_callback_t, c_void_p, POINTER(wal_recovery_report_t)]),
+    # path, callback, user_data, out_before, out_after
+    "wal_repair": (duralog_status_t, [c_char_p, wal_progress_callback_t, c_void_p, POINTER(wal_recovery_report_t),
+                                      POINTER(wal_recovery_report_t)]),
 }
 
 # == Finding the library =======================================================================

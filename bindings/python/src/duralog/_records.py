@@ -12,6 +12,7 @@ takes longer to make than the record takes to be read, verified and sliced.
 from __future__ import annotations
 
 import datetime
+import mmap
 import operator
 from array import array
 from collections.abc import Mapping
@@ -30,9 +31,10 @@ KIND_COMMIT = _native.WAL_KIND_COMMIT
 KIND_CHECKPOINT = _native.WAL_KIND_CHECKPOINT
 KIND_ABORT = _native.WAL_KIND_ABORT
 KIND_TORN = _native.WAL_KIND_TORN
+KIND_GAP = _native.WAL_KIND_GAP
 
-BytesLike = Union[bytes, bytearray, memoryview, "array[Any]", Any]
-"""bytes, bytearray, memoryview, array, mmap: whatever has the buffer protocol."""
+BytesLike = Union[bytes, bytearray, memoryview, "array[Any]", mmap.mmap]
+"""Whatever has the buffer protocol; these are what type checkers can be told of before Python 3.12."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -105,7 +107,7 @@ class Checkpoint(NamedTuple):
 class Packed(NamedTuple):
     """The columns of a batch. None: all PUT; no keys."""
 
-    count: int
+    record_count: int
     ops: Optional[bytes]
     key_lens: Optional["array[int]"]
     value_lens: "array[int]"

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     SyncMode = Literal["every", "interval", "manual"]
-    RecoveryPolicy = Literal["default", "strict"]
+    RecoveryPolicy = Literal["default", "strict", "salvage"]
+
+PathLike = Union[str, bytes, "os.PathLike[Any]"]
 
 _SYNC_MODES = {
     "every": _native.WAL_SYNC_EVERY,
@@ -34,6 +36,7 @@ _SYNC_MODES = {
 _RECOVERY_POLICIES = {
     "default": _native.WAL_RECOVERY_DEFAULT,
     "strict": _native.WAL_RECOVERY_STRICT,
+    "salvage": _native.WAL_RECOVERY_SALVAGE,
 }
 
 _BATCH_STATUSES = {
@@ -57,7 +60,8 @@ class Wal(Handle):
     `sync_interval_ms` (0: 100); "manual": only sync(), checkpoint(), rotation and close() sync.
 
     recovery: "default": a tail torn by a crash is cut and reported, see recovery_report(); "strict":
-    any end that is not clean is Unclean. segment_bytes_max: size at which a file is full; 0: 64 MiB.
+    any end that is not clean is Unclean; "salvage", with read_only: all that is undamaged is read, and what
+    is passed over is marked by a record of KIND_GAP, whose value says why. segment_bytes_max: size at which a file is full; 0: 64 MiB.
     application_id: the application's own number, kept in the files; 0: none.
 
     Of all processes, one handle at a time has a log open for writing: another is Busy.
@@ -66,13 +70,11 @@ class Wal(Handle):
     _kind = "log"
     _path = "?"
 
-    def __init__(self, path: Union[str, bytes, "os.PathLike[Any]"], *, read_only: bool = False,
+    def __init__(self, path: PathLike, *, read_only: bool = False,
                  must_exist: bool = False, must_create: bool = False, sync: "SyncMode" = "every",
                  sync_interval_batches: int = 0, sync_interval_ms: int = 0, segment_bytes_max: int = 0,
                  recovery: "RecoveryPolicy" = "default", application_id: int = 0) -> None:
-        directory = os.fsencode(path)
-        if b"\0" in directory:
-            raise InvalidArgument(f"the path has a NUL in it: {directory!r}")
+        directory = path_bytes(path)
         self._path = os.fsdecode(directory)
         options = _native.wal_options_t()
         options.open_flags = ((_native.WAL_OPEN_READ_ONLY if read_only else 0)
@@ -130,7 +132,7 @@ class Wal(Handle):
         batch = pack(records)
         seq = c_uint64()
         key_lens, value_lens = batch.key_lens, batch.value_lens
-        self._call(self._library.wal_append_batch_packed, batch.count, batch.ops,
+        self._call(self._library.wal_append_batch_packed, batch.record_count, batch.ops,
                    None if key_lens is None else key_lens.buffer_info()[0], value_lens.buffer_info()[0],
                    batch.data, len(batch.data), _native.WAL_APPEND_DURABLE if durable else 0, byref(seq))
         return seq.value
@@ -247,6 +249,14 @@ class Wal(Handle):
         found = _native.wal_recovery_report_t()
         self._call(self._library.wal_recovery_report, byref(found))
         return recovery_report_of(found)
+
+
+def path_bytes(path: PathLike) -> bytes:
+    """The path as C takes it: the bytes of the file system, and no NUL in them."""
+    directory = os.fsencode(path)
+    if b"\0" in directory:
+        raise InvalidArgument(f"the path has a NUL in it: {directory!r}")
+    return directory
 
 
 def _choice(name: str, choices: "dict[str, int]", value: str) -> int:

@@ -580,6 +580,10 @@ def _judge_among_neighbours(header: SegmentHeader, log_id: bytes,
             return _Refusal("segment prev_end_lsn",
                             f"at least {before.base_lsn}, base_lsn of the segment before",
                             str(header.prev_end_lsn))
+        if header.first_seq < before.first_seq:
+            return _Refusal("segment first_seq",
+                            f"at least {before.first_seq}, first_seq of the segment before",
+                            str(header.first_seq))
         if header.application_id != before.application_id:
             return _Refusal("segment application_id",
                             f"{before.application_id} as in the segment before",

@@ -1,0 +1,73 @@
+# Builds and tests Duralog. Needed: Rust, a C compiler, Python 3. What else some tests can use
+# (valgrind, a C++ compiler) is used where it is there, and its absence is said.
+#
+#     make              the library: libduralog.so and libduralog.a
+#     make quickstart   builds everything and shows it at work
+#     make examples     the C programs of examples-c/
+#     make test         all tests
+#     make install      to PREFIX (/usr/local): library, header, pkg-config file
+#     make clean
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+PYTHON ?= python3
+CFLAGS ?= -O2 -g
+WARNINGS = -std=c99 -Wall -Wextra -Wpedantic -Werror
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RELEASE := $(TARGET)/release
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples-c/*.c))
+WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
+
+.PHONY: library examples quickstart test test-lints test-rust test-python install clean
+
+library:
+	$(CARGO) build --release
+
+# ---- examples ----
+
+examples: library $(EXAMPLES)
+
+$(RELEASE)/libduralog.so: library
+
+$(TARGET)/examples-c/%: examples-c/%.c $(wildcard examples-c/*.h) include/duralog.h $(RELEASE)/libduralog.so
+	@mkdir -p $(@D)
+	$(CC) $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -L$(RELEASE) -lduralog -pthread -Wl,-rpath,$(RELEASE)
+
+quickstart: examples
+	@echo
+	@$(WITH_PACKAGE) $(PYTHON) tools/quickstart.py $(TARGET)/examples-c/quickstart $(TARGET)/quickstart
+
+# ---- tests ----
+
+test: test-lints test-rust test-python quickstart
+	@echo "make test: all passed"
+
+test-lints:
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then set -x; $(CARGO) fmt --check; \
+	else echo "skipped: cargo fmt is not installed"; fi
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then set -x; $(CARGO) clippy --all-targets -- -D warnings; \
+	else echo "skipped: cargo clippy is not installed"; fi
+
+test-rust:
+	$(CARGO) test
+
+test-python: library
+	$(WITH_PACKAGE) $(PYTHON) -m unittest discover -s bindings/python/tests
+
+# ---- installation ----
+
+install: library
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(RELEASE)/libduralog.so $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(RELEASE)/libduralog.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 include/duralog.h $(DESTDIR)$(PREFIX)/include/
+	printf '%s\n' 'prefix=$(PREFIX)' '' 'Name: duralog' 'Description: An embedded write-ahead log' \
+	    'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lduralog' \
+	    'Libs.private: -lpthread -ldl -lm -lgcc_s' \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/duralog.pc
+
+clean:
+	$(CARGO) clean
+	find . -name __pycache__ -type d -not -path './target/*' -exec rm -rf {} +
