@@ -20,6 +20,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples-c/*.c))
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
+.NOTPARALLEL:
 .PHONY: library examples quickstart test test-lints test-rust test-python install clean
 
 library:
@@ -53,8 +54,10 @@ test-lints:
 test-rust:
 	$(CARGO) test
 
+# Installing the package is tried where there is a pip.
 test-python: library
-	$(WITH_PACKAGE) $(PYTHON) -m unittest discover -s bindings/python/tests
+	$(WITH_PACKAGE) DURALOG_TEST_INSTALL=$$($(PYTHON) -m pip --version >/dev/null 2>&1 && echo 1) \
+	    $(PYTHON) -m unittest discover -v -s bindings/python/tests
 
 # ---- installation ----
 

@@ -43,6 +43,7 @@ pub mod error;
 pub mod ffi;
 pub mod format;
 pub mod lsn;
+mod sync;
 pub mod vfs;
 pub mod wal;
 

@@ -1126,3 +1126,56 @@ fn engine_and_python_agree_on_damaged_and_on_forged_logs() {
     println!("forged: {tally:?}");
     println!("{compared} directories read by the engine and by Python, 0 differ");
 }
+
+/// Names that are no regular files, and files that are no part of the log.
+#[test]
+fn engine_and_python_agree_on_what_is_no_regular_file_and_on_other_names() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let mut dirs = Vec::new();
+    let mut variant = |log: &KnownLog, change: &dyn Fn(&Path)| {
+        let path = dir.path().join(dirs.len().to_string());
+        write_files(&log.files(), &path);
+        change(&path);
+        dirs.push(path);
+    };
+    for name in [
+        segment_name(1),
+        segment_name(3),
+        "control".into(),
+        "tail".into(),
+    ] {
+        for log in [segments(), without_control(), tail_page()] {
+            let elsewhere = |dir: &Path| dir.join("elsewhere");
+            variant(&log, &|dir| {
+                let _ = std::fs::rename(dir.join(&name), elsewhere(dir));
+                symlink(elsewhere(dir), dir.join(&name)).unwrap();
+            });
+            variant(&log, &|dir| {
+                let _ = std::fs::remove_file(dir.join(&name));
+                std::fs::create_dir(dir.join(&name)).unwrap();
+            });
+            variant(&log, &|dir| {
+                let _ = std::fs::rename(dir.join(&name), dir.join(name.to_uppercase() + "~"));
+            });
+        }
+    }
+    let far = |number: &str| number.to_owned() + ".wal";
+    for name in [
+        far("00000000000000000000"),
+        far("18446744073709551614"),
+        far("18446744073709551615"),
+        far("99999999999999999999"),
+        far("2"),
+        far("+0000000000000000004"),
+        "ready".to_owned(),
+        "index".to_owned(),
+        "dropped-1".to_owned(),
+    ] {
+        variant(&segments(), &|dir| {
+            std::fs::write(dir.join(&name), b"x").unwrap()
+        });
+    }
+    let compared = compare_with_python(&dirs);
+    println!("{compared} directories read by the engine and by Python, 0 differ");
+}

@@ -186,9 +186,18 @@ fn try_everything(path: &Path) {
                 assert_eq!((entry.seq, entry.key), (receipt.seq, key.as_bytes()));
             };
             shown(&wal);
-            step("close", || wal.close()).unwrap();
+            let closed = step("close", || wal.close());
             drop(wal);
-            shown(&step("open again", || Wal::open(path, &options)).unwrap());
+            let again = match closed {
+                Ok(()) => step("open again", || Wal::open(path, &options)).unwrap(),
+                // Some number has no successor: the log can still be read.
+                Err(error) => {
+                    let kinds = [ErrorKind::Unsupported, ErrorKind::Poisoned];
+                    assert!(kinds.contains(&error.kind()), "{error}");
+                    Wal::open(path, &read_only(RecoveryPolicy::Default)).unwrap()
+                }
+            };
+            shown(&again);
         } else {
             let _ = step("close", || wal.close());
         }
@@ -593,23 +602,27 @@ fn millions_of_tiny_frames_are_read_in_linear_time() {
         make(&mut segment);
         segment.end()
     };
-    // 1,000,000 marks; half a million single records; a batch of as many frames that never ends,
+    // 1,000,000 marks; 200,000 single records; a batch of as many frames that never ends,
     // and one that does.
     let cases: [(&str, Vec<u8>); 4] = [
         (
             "marks",
-            build(&|segment| (0..1_000_000).for_each(|_| drop(segment.mark()))),
+            build(&|segment| {
+                (0..1_000_000).fold(segment, |segment, _| segment.mark());
+            }),
         ),
         (
             "single records",
-            build(&|segment| (0..500_000).for_each(|_| drop(segment.solo()))),
+            build(&|segment| {
+                (0..200_000).fold(segment, |segment, _| segment.solo());
+            }),
         ),
         (
             "an endless batch",
             build(&|segment| {
                 segment.solo();
                 let payload = record(b"k", b"v");
-                for index in 0..500_000 {
+                for index in 0..200_000 {
                     let begin = if index == 0 { frame_flag::BEGIN } else { 0 };
                     segment.frame(frame_type::BATCH, begin, 1, &payload, |_| {});
                 }
@@ -619,7 +632,7 @@ fn millions_of_tiny_frames_are_read_in_linear_time() {
             "a long batch",
             build(&|segment| {
                 let payload = record(b"k", b"v");
-                for index in 0..500_000 {
+                for index in 0..200_000 {
                     let begin = if index == 0 { frame_flag::BEGIN } else { 0 };
                     segment.frame(frame_type::BATCH, begin, 1, &payload, |_| {});
                 }
@@ -628,9 +641,12 @@ fn millions_of_tiny_frames_are_read_in_linear_time() {
         ),
     ];
     for (what, bytes) in cases {
-        let begun = Instant::now();
-        let len = bytes.len();
+        let (begun, len) = (Instant::now(), bytes.len());
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
         ground.log(&[(1, bytes)], None);
+        let memory = PEAK.load(Ordering::Relaxed) - before;
+        assert!(memory < 8 << 20, "{what}: {memory} bytes");
         say(&format!(
             "  {what}: {} MiB, everything in {:.1} s",
             len >> 20,

@@ -472,7 +472,10 @@ impl Expectation {
 
 /// Moves a log on which a test failed to where it outlives the test.
 fn keep(log: &Path) -> PathBuf {
-    let name = format!("duralog-kill-{}", log.file_name().unwrap().to_string_lossy());
+    let name = format!(
+        "duralog-kill-{}",
+        log.file_name().unwrap().to_string_lossy()
+    );
     let kept = std::env::temp_dir().join(name);
     std::fs::rename(log, &kept).map_or(log.to_path_buf(), |()| kept)
 }
@@ -697,7 +700,10 @@ fn a_writer_that_acknowledges_too_early_is_found_out() {
         let dump = Reader::Rust.dump(&log, &programs.dump_log);
         if let Err(error) = expectation.check(&dump, &Contents::new(seed)) {
             assert!(error.contains("was acknowledged"), "{error}");
-            say(&format!("kill: a lie was found out after {} kills", attempt + 1));
+            say(&format!(
+                "kill: a lie was found out after {} kills",
+                attempt + 1
+            ));
             return;
         }
     }
@@ -716,7 +722,10 @@ fn the_check_sees_every_kind_of_damage() {
         .find(|&seed| {
             let contents = Contents::new(seed);
             let count = |wanted: fn(&Action) -> bool| {
-                (1..=12).map(|batch| contents.action(batch)).filter(wanted).count()
+                (1..=12)
+                    .map(|batch| contents.action(batch))
+                    .filter(wanted)
+                    .count()
             };
             count(|action| matches!(action, Action::Truncate(_))) == 0
                 && count(|action| *action == Action::Checkpoint) == 1

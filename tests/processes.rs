@@ -128,8 +128,11 @@ fn batch(seq: u64, text: &str) -> Vec<String> {
     ]
 }
 
-/// Every file of a log as it is: name, length, inode, times of change, content.
-fn picture(log: &Path) -> Vec<(PathBuf, u64, u64, [i64; 4], Vec<u8>)> {
+/// A file as it is: name, length, inode, times of change, content.
+type FileAsItIs = (PathBuf, u64, u64, [i64; 4], Vec<u8>);
+
+/// Every file of a log as it is.
+fn picture(log: &Path) -> Vec<FileAsItIs> {
     let mut files = Vec::new();
     let mut directories = vec![log.to_path_buf()];
     while let Some(directory) = directories.pop() {
@@ -249,7 +252,11 @@ fn of_many_processes_that_open_at_once_one_gets_the_log() {
         let got_it = first_words.iter().filter(|line| *line == "O").count();
         let busy = |line: &&String| line.starts_with("E DURALOG_E_BUSY");
         assert_eq!(got_it, 1, "{first_words:?}");
-        assert_eq!(first_words.iter().filter(busy).count(), 5, "{first_words:?}");
+        assert_eq!(
+            first_words.iter().filter(busy).count(),
+            5,
+            "{first_words:?}"
+        );
         for mut process in processes {
             process.kill();
         }
@@ -315,7 +322,11 @@ fn a_batch_that_is_written_but_not_acknowledged_is_seen_by_no_reader() {
     let second = acknowledged(&mut writer);
     assert_eq!(second, first + 3);
     for reader in READERS {
-        assert_eq!(beside(reader).records.len(), 4, "{reader:?} when it is acknowledged");
+        assert_eq!(
+            beside(reader).records.len(),
+            4,
+            "{reader:?} when it is acknowledged"
+        );
     }
     assert_eq!(take_all(&mut cursor).unwrap(), batch(second, "in-between"));
     assert_eq!(take_reports(&mut follower), batch(second, "in-between"));
@@ -410,7 +421,8 @@ fn a_reader_follows_through_rotation_close_kill_and_new_writers() {
 /// The value of record `seq`: what a reader shows can be checked by itself.
 fn value_of(seq: u64) -> Vec<u8> {
     let word = format!("{:016x}", mix(seq));
-    word.as_bytes().repeat(usize::try_from(4 + mix(seq) % 400).unwrap())
+    word.as_bytes()
+        .repeat(usize::try_from(4 + mix(seq) % 400).unwrap())
 }
 
 fn append_numbered(wal: &Wal, count: u64) -> u64 {
@@ -562,7 +574,11 @@ fn read_here(log: &Path, tally: &mut (u64, u64, u64)) {
         loop {
             match cursor.next() {
                 Ok(Some(entry)) => {
-                    assert!(before == 0 || entry.seq == before + 1, "{} {before}", entry.seq);
+                    assert!(
+                        before == 0 || entry.seq == before + 1,
+                        "{} {before}",
+                        entry.seq
+                    );
                     before = entry.seq;
                     assert_eq!(entry.value, value_of(entry.seq));
                     tally.0 += 1;
@@ -647,7 +663,9 @@ fn reading_changes_nothing_in_a_log_that_is_closed_or_torn() {
         let reader = Wal::open(workshop.log(), &read_only()).unwrap();
         reader.stat().unwrap();
         let refused = [
-            reader.append(Record::put(b"k", b"v"), Durability::AsOpened).err(),
+            reader
+                .append(Record::put(b"k", b"v"), Durability::AsOpened)
+                .err(),
             reader.sync().err(),
             reader.checkpoint(b"").err(),
             reader.truncate(1).err(),
@@ -725,7 +743,10 @@ fn a_log_can_be_read_without_any_right_to_write() {
     // To write is refused, and plainly.
     permit(0o555, 0o444);
     let mut command = Command::new(workshop.program("gated_writer"));
-    command.arg(&log).arg("every").env("LD_LIBRARY_PATH", directory);
+    command
+        .arg(&log)
+        .arg("every")
+        .env("LD_LIBRARY_PATH", directory);
     if root_user {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -775,7 +796,10 @@ fn the_mode_interval_syncs_while_nobody_calls() {
             .unwrap();
         let stat = wal.stat().unwrap();
         if begin.elapsed() < Duration::from_millis(300) {
-            assert!(stat.durable_lsn < stat.written_lsn, "round {round}: too early");
+            assert!(
+                stat.durable_lsn < stat.written_lsn,
+                "round {round}: too early"
+            );
             assert_eq!(stat.sync_count, before.sync_count);
         }
         let waited = wait_until("a sync by itself", || {

@@ -30,7 +30,10 @@ fn between<'a>(line: &'a str, before: &str, after: char) -> &'a str {
 fn real_events_come_back_byte_for_byte_in_every_language() {
     let source = common::root().join("../shared/data/receipt.ndjson");
     let Ok(text) = fs::read_to_string(&source) else {
-        say(&format!("receipt: skipped, there is no {}", source.display()));
+        say(&format!(
+            "receipt: skipped, there is no {}",
+            source.display()
+        ));
         return;
     };
     // What is expected, made here without the writer's help.
@@ -46,7 +49,11 @@ fn real_events_come_back_byte_for_byte_in_every_language() {
         events.push((event, line));
     }
     let events: usize = cases.values().map(Vec::len).sum();
-    assert_eq!((events, order.len()), (8577, 1434), "the file is the one we know");
+    assert_eq!(
+        (events, order.len()),
+        (8577, 1434),
+        "the file is the one we know"
+    );
 
     let directory = tempfile::tempdir().unwrap();
     let dump_log = process::build_dump_c(directory.path());

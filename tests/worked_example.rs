@@ -189,10 +189,10 @@ impl<'a> Listing<'a> {
         self.field(len, &format!("{name} {value}"));
     }
 
-    /// Fields one after the other: a size and a name; a name with `=` says what the bytes mean.
+    /// Fields one after the other: a size and a name; a name with a colon says what the bytes mean.
     fn fields(&mut self, fields: &[(usize, &str)]) {
         for (len, name) in fields {
-            if name.contains('=') || *len > 8 {
+            if name.contains(':') || *len > 8 {
                 self.field(*len, name);
             } else {
                 self.number(*len, name);
@@ -212,7 +212,7 @@ fn list_segment(bytes: &[u8]) -> String {
     let mut list = Listing::new(SEGMENT, bytes);
     list.heading(0, "segment header (section 4)");
     list.fields(&[
-        (8, "magic = 8F, DUR, CR LF, 1A, LF"),
+        (8, "magic: 8F, DUR, CR LF, 1A, LF"),
         (2, "format_major"),
         (2, "format_minor"),
         (4, "header_size"),
@@ -227,29 +227,29 @@ fn list_segment(bytes: &[u8]) -> String {
         (8, "first_seq"),
         (8, "prev_end_lsn"),
         (4, "prev_link"),
-        (4, "salt = 0x11223344"),
+        (4, "salt: 0x11223344"),
         (8, "durable_lsn"),
         (8, "checkpoint_lsn"),
         (8, "allocated_size"),
         (8, "created_ns"),
         (4, "application_id"),
-        (4, "crc = of bytes 0..124; link of the first frame"),
+        (4, "crc: of bytes 0..124; link of the first frame"),
     ]);
     let frames = [
         (
             "single append",
-            "flags = BEGIN, COMMIT, SOLO",
-            "link = crc of the segment header",
+            "flags: BEGIN, COMMIT, SOLO",
+            "link: crc of the segment header",
         ),
         (
             "batch of two",
-            "flags = BEGIN, COMMIT",
-            "link = header_crc of the frame at 4096",
+            "flags: BEGIN, COMMIT",
+            "link: header_crc of the frame at 4096",
         ),
         (
             "checkpoint",
-            "flags = none",
-            "link = header_crc of the frame at 4184",
+            "flags: none",
+            "link: header_crc of the frame at 4184",
         ),
     ];
     let records: [&[(usize, usize)]; 3] = [&[(1, 5)], &[(1, 1), (1, 0)], &[]];
@@ -257,8 +257,8 @@ fn list_segment(bytes: &[u8]) -> String {
         let at = usize::try_from(FRAMES[index]).unwrap();
         list.heading(at, &format!("frame: {what} (section 5)"));
         list.fields(&[
-            (4, &format!("header_crc = of bytes {}..{}", at + 4, at + 64)),
-            (4, "payload_crc = of the payload"),
+            (4, &format!("header_crc: of bytes {}..{}", at + 4, at + 64)),
+            (4, "payload_crc: of the payload"),
             (4, "payload_len"),
             (1, "type"),
         ]);
@@ -266,7 +266,7 @@ fn list_segment(bytes: &[u8]) -> String {
             (1, flags),
             (2, "reserved"),
             (4, link),
-            (4, "salt = that of the segment header"),
+            (4, "salt: that of the segment header"),
             (8, "lsn"),
             (8, "first_seq"),
             (4, "record_count"),
@@ -281,15 +281,15 @@ fn list_segment(bytes: &[u8]) -> String {
             for (len, name) in [(key_len, "key"), (value_len, "value")] {
                 if len > 0 {
                     let text = String::from_utf8_lossy(&bytes[list.at..list.at + len]);
-                    list.field(len, &format!("{name} = {text}"));
+                    list.field(len, &format!("{name}: {text}"));
                 }
             }
         }
         if records[index].is_empty() {
-            list.field(4, "payload = snap");
+            list.field(4, "payload: snap");
         }
         let padding = list.at.next_multiple_of(8) - list.at;
-        list.field(padding, "padding =");
+        list.field(padding, "padding");
     }
     list.finish()
 }
@@ -302,10 +302,10 @@ fn list_control(bytes: &[u8]) -> String {
     ] {
         list.heading(at, what);
         list.fields(&[
-            (8, "magic = 8F, DURCTL, LF"),
+            (8, "magic: 8F, DURCTL, LF"),
             (2, "format_major"),
             (2, "format_minor"),
-            (4, "state = OPEN"),
+            (4, "state: OPEN"),
             (16, "log_id"),
             (8, "generation"),
             (8, "first_segment"),
@@ -320,7 +320,7 @@ fn list_control(bytes: &[u8]) -> String {
             (4, "reserved"),
             (8, "time_ns"),
             (4, "reserved"),
-            (4, &format!("crc = of bytes {at}..{}", at + 124)),
+            (4, &format!("crc: of bytes {at}..{}", at + 124)),
         ]);
     }
     list.finish()

@@ -6,7 +6,9 @@ per folder, and is killed with SIGKILL half-way. Python then replays the log and
 the files, byte for byte; so does the second reader, in pure Python, that shares no code with the
 library. Then the C program is started again and completes the job.
 
-    tools/quickstart.py PROGRAM [WORK]      DURALOG_LIBRARY names the library
+    tools/quickstart.py PROGRAM [WORK]
+
+The log goes to WORK/log, in place of what is there. DURALOG_LIBRARY names the library.
 
 Ends with status 0 only if everything that was promised was there, and nothing else.
 """
@@ -122,8 +124,8 @@ def main():
           " One batch per folder: key = path, value = contents.")
 
     for _ in range(5):
-        shutil.rmtree(work, ignore_errors=True)
-        os.makedirs(work)
+        shutil.rmtree(log, ignore_errors=True)
+        os.makedirs(work, exist_ok=True)
         acked, status = run_and_kill(program, log, names)
         if status < 0:
             break  # on a very busy machine the program may have been faster than the kill

@@ -201,6 +201,7 @@ fn open_existing(
         return Err(Error::new(ErrorKind::Internal, "a log without segments"));
     };
     check_application(options, &last)?;
+    check_truncation(&layout, &found, &judgement)?;
     if last.read_only_compatible != 0 {
         return Err(Error::new(
             ErrorKind::Newer,
@@ -268,6 +269,25 @@ fn continue_behind(found: &Survey, judgement: &Judgement) -> Option<Start> {
         last_frame_lsn: closed.last_frame_lsn,
         checkpoint_lsn: control.checkpoint_lsn.max(walked.checkpoint_lsn),
     })
+}
+
+/// Numbers that are still to be given can't have been truncated: what would be appended would be
+/// acknowledged and never shown.
+fn check_truncation(layout: &Layout, found: &Survey, judgement: &Judgement) -> Result<()> {
+    let (truncated_seq, next_seq) = (found.truncated_seq, judgement.report.next_seq);
+    if truncated_seq < next_seq {
+        return Ok(());
+    }
+    let message = format!(
+        "{} says that records up to {truncated_seq} were truncated, the next one takes {next_seq}",
+        layout.control().display()
+    );
+    Err(
+        Error::new(ErrorKind::Corrupt, message).at(crate::error::Place {
+            path: Some(layout.control()),
+            ..crate::error::Place::default()
+        }),
+    )
 }
 
 fn check_application(options: &WalOptions, header: &SegmentHeader) -> Result<()> {

@@ -65,6 +65,15 @@ struct State {
     writer_live: bool,
 }
 
+/// What is known of a log that is read by whatever can be read of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Salvaged {
+    /// The log goes up to this segment.
+    pub(crate) last_segment: u64,
+    /// And at least up to here.
+    pub(crate) evidence_lsn: Lsn,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct LogView {
@@ -72,8 +81,8 @@ pub(crate) struct LogView {
     pub(crate) layout: Layout,
     /// Whether this is the view of a handle opened for reading only.
     read_only: bool,
-    /// Whether cursors pass over damage.
-    salvaging: bool,
+    /// Set if cursors pass over damage.
+    salvaged: Option<Salvaged>,
     state: Mutex<State>,
 }
 
@@ -90,7 +99,7 @@ impl LogView {
             vfs,
             layout,
             read_only: false,
-            salvaging: false,
+            salvaged: None,
             state: Mutex::new(State {
                 segments,
                 end: End {
@@ -116,7 +125,7 @@ impl LogView {
             vfs,
             layout,
             read_only: true,
-            salvaging: false,
+            salvaged: None,
             state: Mutex::new(state),
         };
         Ok((view, report))
@@ -132,12 +141,16 @@ impl LogView {
             return Err(no_log(&layout));
         };
         let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole, &mut silent)?.report;
-        let segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
+        let mut segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
+        keep_one_log(&mut segments, &found.log_id());
         let view = LogView {
             vfs,
             layout,
             read_only: false,
-            salvaging: true,
+            salvaged: Some(Salvaged {
+                last_segment: found.last_segment,
+                evidence_lsn: report.evidence_lsn,
+            }),
             state: Mutex::new(State {
                 segments,
                 end: End {
@@ -154,8 +167,8 @@ impl LogView {
         Ok((view, report))
     }
 
-    pub(crate) fn is_salvaging(&self) -> bool {
-        self.salvaging
+    pub(crate) fn salvaged(&self) -> Option<Salvaged> {
+        self.salvaged
     }
 
     /// The first segment with a number greater than `number`.
@@ -455,6 +468,21 @@ fn look_at_end(
         },
     };
     Ok((end, judgement.report))
+}
+
+/// Keeps the segments of one log: the one that most of them belong to, or `log_id` of several that
+/// are equal in that. What is damaged may be the control file that says which it is.
+fn keep_one_log(segments: &mut BTreeMap<u64, SegmentHeader>, log_id: &[u8; 16]) {
+    let mut counts: BTreeMap<[u8; 16], usize> = BTreeMap::new();
+    for header in segments.values() {
+        *counts.entry(header.log_id).or_default() += 1;
+    }
+    let most = counts
+        .iter()
+        .max_by_key(|(id, count)| (**count, *id == log_id));
+    if let Some(kept) = most.map(|(id, _)| *id) {
+        segments.retain(|_, header| header.log_id == kept);
+    }
 }
 
 pub(crate) fn no_log(layout: &Layout) -> Error {

@@ -62,10 +62,13 @@ pub(crate) enum Op {
     Mark,
     /// `r`: close and open again.
     Reopen,
+    /// `k`: the process is killed, and another one opens the log on the same running machine: what
+    /// was written is there, durable or not.
+    Kill,
 }
 
 impl Op {
-    const LETTERS: [(char, Op); 12] = [
+    const LETTERS: [(char, Op); 13] = [
         ('a', Op::Append),
         ('d', Op::AppendDurable),
         ('b', Op::Batch),
@@ -78,6 +81,7 @@ impl Op {
         ('s', Op::Sync),
         ('m', Op::Mark),
         ('r', Op::Reopen),
+        ('k', Op::Kill),
     ];
 
     pub(crate) fn letter(self) -> char {
@@ -344,6 +348,20 @@ impl Run {
                     run.wal = Some(Wal::open_on(disk, LOG, &run.options).unwrap());
                     assert!(!run.wal().recovery_report().repaired, "{}", run.history);
                 });
+                durable = true;
+            }
+            Op::Kill => {
+                // The dead close nothing.
+                std::mem::forget(self.wal.take());
+                self.disk.restart_process();
+                self.step(Step::Nothing, |run| {
+                    let disk = Arc::new(run.disk.clone());
+                    run.wal = Some(Wal::open_on(disk, LOG, &run.options).unwrap());
+                    let found = run.wal().recovery_report().next_seq;
+                    let written = run.model.next_seq(run.model.batches.len());
+                    assert_eq!(found, written, "{}", run.history);
+                });
+                // What recovery shows, it has made durable.
                 durable = true;
             }
         }

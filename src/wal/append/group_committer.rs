@@ -21,8 +21,11 @@ use super::batch_encoder::EncodedPayload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_len, HEADER_LEN};
 use crate::lsn::{Lsn, Seq};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 /// An open group takes no further batch beyond this size while a leader is at work.
 const GROUP_LEN_MAX: usize = 8 << 20;

@@ -165,7 +165,7 @@ pub struct Cursor {
     pub(super) view: Arc<LogView>,
     raw: bool,
     /// Records up to this number are not delivered (again).
-    floor: Seq,
+    pub(super) floor: Seq,
     pub(super) standing: Option<Standing>,
     torn_shown: bool,
     columns: Columns,
@@ -177,7 +177,7 @@ pub struct Cursor {
 impl Cursor {
     pub(crate) fn new(view: Arc<LogView>, after_seq: Seq, raw: bool) -> Cursor {
         let floor = after_seq.max(view.truncated_seq());
-        let salvage = view.is_salvaging().then(Salvage::default);
+        let salvage = view.salvaged().map(|_| Salvage::default());
         Cursor {
             fork_count: view.vfs.fork_count(),
             salvage,
@@ -333,7 +333,11 @@ impl Cursor {
                     let message = format!("records up to {truncated_seq} were truncated");
                     return Err(Error::new(ErrorKind::Truncated, message));
                 }
-                let Some(header) = self.view.segment_for(self.floor) else {
+                let header = self.view.segment_for(self.floor);
+                if self.salvage.is_some() {
+                    self.check_beginning(header.as_ref())?;
+                }
+                let Some(header) = header else {
                     return self.at_end();
                 };
                 self.stand_in(&header)?;
@@ -681,6 +685,11 @@ impl Cursor {
         if let (Some(_), Some(standing)) = (&self.salvage, &self.standing) {
             if let Some(next) = self.view.segment_after(standing.number) {
                 let what = format!("the next segment is {}", next.segment_number);
+                return Err(corrupt("M", &standing.reader.place(), what));
+            }
+            let last = self.view.salvaged().map_or(0, |known| known.last_segment);
+            if standing.number < last {
+                let what = format!("the segments up to {last} are missing");
                 return Err(corrupt("M", &standing.reader.place(), what));
             }
         }

@@ -8,9 +8,10 @@
 use super::cursor::{Cursor, EntryKind, Item};
 use super::segment_reader::SegmentReader;
 use super::structure::Structure;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
 use crate::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
+use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
 use crate::vfs::read_full_at;
 use crate::wal::layout::segment_name;
@@ -65,12 +66,32 @@ impl Cursor {
             );
             return self.gap(from_lsn, text);
         }
-        let silent = is_blank(&standing.reader, from);
+        let at_end = self
+            .view
+            .salvaged()
+            .is_some_and(|known| number >= known.last_segment && from_lsn >= known.evidence_lsn);
+        let silent = at_end && is_blank(&standing.reader, from);
         let item = self.next_segment(error);
         if silent && self.standing.is_none() {
             return None;
         }
         item
+    }
+
+    /// An error where the records that this cursor begins with stood in segments that are missing
+    /// or can't be used. `first` is the segment in which it would begin.
+    pub(super) fn check_beginning(&self, first: Option<&SegmentHeader>) -> Result<()> {
+        let wanted = self.floor.saturating_add(1);
+        let what = match first {
+            Some(header) if header.first_seq <= wanted => return Ok(()),
+            Some(header) => format!(
+                "records {wanted} to {} stood before segment {}",
+                header.first_seq - 1,
+                header.segment_number
+            ),
+            None => "no segment can be used".to_string(),
+        };
+        Err(Error::new(ErrorKind::Corrupt, format!("row M: {what}")))
     }
 
     /// Goes on in the next segment that can be used, or ends.

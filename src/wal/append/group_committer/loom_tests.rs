@@ -1,0 +1,268 @@
+//! The group committer under loom, which runs a small number of threads in every order that the
+//! memory model allows (with at most three preemptions, which finds what is to be found).
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release --lib --target-dir target/loom loom
+//! ```
+//!
+//! Shown in every order: no thread waits for ever (loom reports a deadlock), no append returns
+//! success before the sync that covers its group has returned, each batch is written once and in
+//! one group, and the result of a group reaches every waiter, also when the leader fails or
+//! panics; after that nothing is written.
+
+use super::*;
+use crate::format::frame::{frame_flag, frame_type};
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::Arc;
+use loom::thread;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// What the stand-in for the segment writer does with a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Good,
+    /// The first group fails in its sync: it is doubtful, and the handle is poisoned.
+    FirstSyncFails,
+    /// The first group finds no space: nothing of it is written.
+    FirstIsFull,
+    FirstPanics,
+}
+
+/// What the disk knows, seen by all threads.
+#[derive(Default)]
+struct Disk {
+    /// Bit for each batch, by its record count: written.
+    written: AtomicUsize,
+    /// Synced.
+    durable: AtomicUsize,
+    groups: AtomicUsize,
+}
+
+struct Sink {
+    disk: Arc<Disk>,
+    plan: Plan,
+}
+
+fn bits(group: &Group) -> usize {
+    let bits = group.frames.iter().map(|frame| frame.record_count);
+    bits.fold(0, |all, bit| all | bit as usize)
+}
+
+fn failed(good: usize, doubtful: usize, kind: ErrorKind, poison: bool) -> GroupOutcome {
+    GroupOutcome {
+        good,
+        doubtful,
+        error: Some(Error::new(kind, "as planned")),
+        poison,
+    }
+}
+
+impl GroupSink for Sink {
+    fn write_group(&mut self, group: &mut Group) -> GroupOutcome {
+        let number = self.disk.groups.fetch_add(1, Ordering::SeqCst);
+        let bits = bits(group);
+        for (index, frame) in group.frames.iter_mut().enumerate() {
+            frame.receipt.batch_id = Lsn(4096 + 64 * (number * 8 + index) as u64);
+        }
+        if number == 0 && self.plan == Plan::FirstIsFull {
+            return failed(0, 0, ErrorKind::Full, false);
+        }
+        let before = self.disk.written.fetch_or(bits, Ordering::SeqCst);
+        assert_eq!(before & bits, 0, "a batch was written twice");
+        // Between the write and the end of the sync others may run.
+        thread::yield_now();
+        match self.plan {
+            Plan::FirstSyncFails if number == 0 => {
+                return failed(0, group.frames.len(), ErrorKind::Io, true)
+            }
+            Plan::FirstPanics if number == 0 => panic!("as planned"),
+            Plan::FirstSyncFails | Plan::FirstPanics => {
+                panic!("a group was written to a poisoned handle")
+            }
+            Plan::Good | Plan::FirstIsFull => {}
+        }
+        self.disk.durable.fetch_or(bits, Ordering::SeqCst);
+        GroupOutcome {
+            good: group.frames.len(),
+            doubtful: 0,
+            error: None,
+            poison: false,
+        }
+    }
+}
+
+/// Appends the batch that is known by one bit; what came of it, or `None` after a panic.
+fn append(committer: &GroupCommitter<Sink>, bit: usize) -> Option<Result<Receipt>> {
+    let mut payload = EncodedPayload::default();
+    payload.record_count = u32::try_from(bit).unwrap();
+    let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+    catch_unwind(AssertUnwindSafe(|| {
+        committer.commit(&payload, frame_type::BATCH, flags, false)
+    }))
+    .ok()
+}
+
+/// Runs `threads` threads that append one batch each, in every order.
+fn explore(
+    threads: usize,
+    plan: Plan,
+    judge: impl Fn(&Disk, usize, Option<Result<Receipt>>) + Copy + Send + Sync + 'static,
+    finish: impl Fn(&GroupCommitter<Sink>, &Disk) + Send + Sync + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&executions);
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let disk = Arc::new(Disk::default());
+        let sink = Sink {
+            disk: Arc::clone(&disk),
+            plan,
+        };
+        let committer = Arc::new(GroupCommitter::new(sink));
+        let others: Vec<_> = (1..threads)
+            .map(|thread| {
+                let (committer, disk) = (Arc::clone(&committer), Arc::clone(&disk));
+                thread::spawn(move || judge(&disk, 1 << thread, append(&committer, 1 << thread)))
+            })
+            .collect();
+        judge(&disk, 1, append(&committer, 1));
+        for other in others {
+            other.join().unwrap();
+        }
+        finish(&committer, &disk);
+    });
+    let executions = executions.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{threads} threads: {executions} executions");
+}
+
+fn durable(disk: &Disk, bit: usize) -> bool {
+    disk.durable.load(Ordering::SeqCst) & bit != 0
+}
+
+#[test]
+fn loom_no_append_returns_before_the_sync_that_covers_it() {
+    for threads in [2, 3] {
+        explore(
+            threads,
+            Plan::Good,
+            |disk, bit, told| {
+                told.unwrap().unwrap();
+                assert!(durable(disk, bit), "acknowledged before it was durable");
+            },
+            move |committer, disk| {
+                let all = (1 << threads) - 1;
+                assert_eq!(disk.durable.load(Ordering::SeqCst), all);
+                let state = committer.state();
+                assert!(state.finished.is_empty() && !state.leading);
+            },
+        );
+    }
+}
+
+#[test]
+fn loom_a_failed_sync_reaches_every_waiter_and_poisons() {
+    explore(
+        3,
+        Plan::FirstSyncFails,
+        |disk, bit, told| {
+            let written = disk.written.load(Ordering::SeqCst) & bit != 0;
+            let error = told.unwrap().unwrap_err();
+            match error.kind() {
+                ErrorKind::Indeterminate => {
+                    assert!(written);
+                    assert_ne!(error.place().lsn, Lsn::NONE);
+                }
+                ErrorKind::Poisoned => assert!(!written),
+                kind => panic!("{kind:?}"),
+            }
+        },
+        |committer, disk| {
+            assert_eq!(disk.groups.load(Ordering::SeqCst), 1, "written once");
+            assert!(committer.refusal().is_some());
+            assert!(committer.state().finished.is_empty());
+        },
+    );
+}
+
+#[test]
+fn loom_a_full_disk_reaches_its_group_only() {
+    explore(
+        3,
+        Plan::FirstIsFull,
+        |disk, bit, told| match told.unwrap() {
+            Ok(_) => assert!(durable(disk, bit)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Full);
+                assert!(!durable(disk, bit));
+            }
+        },
+        |committer, disk| {
+            assert!(committer.refusal().is_none());
+            // The handle goes on.
+            append(committer, 8).unwrap().unwrap();
+            assert!(durable(disk, 8));
+        },
+    );
+}
+
+#[test]
+fn loom_a_leader_that_panics_leaves_nobody_waiting() {
+    explore(
+        2,
+        Plan::FirstPanics,
+        |disk, bit, told| {
+            let written = disk.written.load(Ordering::SeqCst) & bit != 0;
+            match told {
+                // The leader itself: its panic goes on to the boundary.
+                None => assert!(written),
+                Some(told) => {
+                    let kind = told.unwrap_err().kind();
+                    let wanted = match written {
+                        true => ErrorKind::Indeterminate,
+                        false => ErrorKind::Poisoned,
+                    };
+                    assert_eq!(kind, wanted);
+                }
+            }
+        },
+        |committer, _| assert!(committer.refusal().is_some()),
+    );
+}
+
+#[test]
+fn loom_work_alone_and_groups_take_turns_until_the_handle_is_closed() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let disk = Arc::new(Disk::default());
+        let sink = Sink {
+            disk: Arc::clone(&disk),
+            plan: Plan::Good,
+        };
+        let committer = Arc::new(GroupCommitter::new(sink));
+        let (one, two) = (Arc::clone(&committer), Arc::clone(&committer));
+        let seen = Arc::clone(&disk);
+        let appender = thread::spawn(move || match append(&one, 2).unwrap() {
+            Ok(_) => assert!(durable(&seen, 2)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert!(!durable(&seen, 2));
+            }
+        });
+        let alone = thread::spawn(move || {
+            let done = two.alone(|sink| Alone {
+                result: Ok(sink.disk.groups.load(Ordering::SeqCst)),
+                poison: false,
+            });
+            assert!(done.is_ok_and(|groups| groups <= 1) || two.refusal().is_some());
+        });
+        let closed = Error::new(ErrorKind::Closed, "closed");
+        committer.finally(closed, |_, _| Ok(())).unwrap();
+        let refused = append(&committer, 1).unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed);
+        appender.join().unwrap();
+        alone.join().unwrap();
+    });
+}
