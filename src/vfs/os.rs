@@ -9,7 +9,7 @@
 
 use super::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
 use once_cell::sync::Lazy;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -24,9 +24,10 @@ const HOLDER_LEN_MAX: u64 = 256;
 /// Length of the tail page.
 const PAGE_LEN: usize = 4096;
 
-/// Files (device, inode) whose lock this process holds: tells "another process" from "another
-/// handle of this process" in the error that a second writer gets.
-static LOCKED_HERE: Lazy<Mutex<HashSet<(u64, u64)>>> = Lazy::new(Mutex::default);
+/// Files (device, inode) whose lock this process holds, each with the fork count at which it got
+/// it: tells "another process" from "another handle of this process" in the error that a second
+/// writer gets. A child inherits the set, but what it says of an earlier count is about its parent.
+static LOCKED_HERE: Lazy<Mutex<BTreeSet<(u64, u64, u64)>>> = Lazy::new(Mutex::default);
 
 /// Number of forks between the first process that loaded the library and this one.
 static FORK_COUNT: AtomicU64 = AtomicU64::new(0);
@@ -201,8 +202,8 @@ impl Vfs for RealDisk {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome> {
         let mut file = open_regular(path, &mut open_mode(OpenMode::Create))?;
         let metadata = file.metadata()?;
-        let id = (metadata.dev(), metadata.ino());
-        if !set_lock(&file)? {
+        let id = lock_id(&metadata);
+        if !set_lock(&file, libc::F_WRLCK)? {
             return Ok(LockOutcome::Held(describe_holder(&mut file, id)));
         }
         locked_here().insert(id);
@@ -221,7 +222,7 @@ impl Vfs for RealDisk {
         if !is_locked(&file)? {
             return Ok(None);
         }
-        let id = (metadata.dev(), metadata.ino());
+        let id = lock_id(&metadata);
         Ok(Some(describe_holder(&mut file, id)))
     }
 
@@ -283,8 +284,14 @@ impl Vfs for RealDisk {
     }
 }
 
-fn locked_here() -> std::sync::MutexGuard<'static, HashSet<(u64, u64)>> {
+fn locked_here() -> std::sync::MutexGuard<'static, BTreeSet<(u64, u64, u64)>> {
     LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What [`LOCKED_HERE`] knows a lock file by.
+fn lock_id(metadata: &fs::Metadata) -> (u64, u64, u64) {
+    let fork_count = FORK_COUNT.load(Ordering::Relaxed);
+    (metadata.dev(), metadata.ino(), fork_count)
 }
 
 /// A whole-file write lock as the kernel wants it described.
@@ -296,9 +303,10 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     lock
 }
 
-/// Takes the lock without waiting; false if someone else has it.
-fn set_lock(file: &fs::File) -> io::Result<bool> {
-    let lock = whole_file(libc::F_WRLCK);
+/// Takes the lock (`F_WRLCK`) without waiting, or gives it up (`F_UNLCK`); false if someone else has
+/// it.
+fn set_lock(file: &fs::File, kind: libc::c_int) -> io::Result<bool> {
+    let lock = whole_file(kind);
     // SAFETY: the descriptor is open, and `lock` lives through the call, which only reads it.
     let outcome = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if outcome == 0 {
@@ -324,7 +332,7 @@ fn is_locked(file: &fs::File) -> io::Result<bool> {
     Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
 }
 
-fn describe_holder(file: &mut fs::File, id: (u64, u64)) -> String {
+fn describe_holder(file: &mut fs::File, id: (u64, u64, u64)) -> String {
     let mut text = String::new();
     let _ = file.take(HOLDER_LEN_MAX).read_to_string(&mut text);
     let text = text.lines().next().unwrap_or("").trim();
@@ -335,11 +343,12 @@ fn describe_holder(file: &mut fs::File, id: (u64, u64)) -> String {
     }
 }
 
-/// The lock lives as long as the file is open: the kernel drops it with the descriptor, also when
-/// the process is killed.
+/// The lock lives as long as the file is open: the kernel drops it with the last descriptor, also
+/// when the process is killed. A child made by fork has such a descriptor too, so the lock is given
+/// up by word as well.
 struct RealLock {
     file: fs::File,
-    id: (u64, u64),
+    id: (u64, u64, u64),
 }
 
 impl RealLock {
@@ -354,6 +363,13 @@ impl LockGuard for RealLock {}
 
 impl Drop for RealLock {
     fn drop(&mut self) {
+        if FORK_COUNT.load(Ordering::Relaxed) != self.id.2 {
+            // A child's copy: the lock is its parent's.
+            return;
+        }
+        // Without this the log would stay locked as long as any child lives that was forked while
+        // it was open. A failure leaves the lock to the kernel, as above.
+        let _ = set_lock(&self.file, libc::F_UNLCK);
         locked_here().remove(&self.id);
     }
 }

@@ -194,6 +194,10 @@ struct State {
     spare: Vec<Group>,
     /// Set once, never taken back: why nothing more is written.
     refusal: Option<Error>,
+    /// Threads that want the writer to themselves, and whether the last turn was one of theirs. A
+    /// group and they take turns, so that neither side can keep the other waiting for ever.
+    alone_waiting: usize,
+    alone_last: bool,
 }
 
 /// See the module.
@@ -250,7 +254,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             if let Some(result) = state.take_result(ticket, index) {
                 return result;
             }
-            if state.leading {
+            if state.leading || state.is_turn_of_alone() {
                 state = self.wait(state);
                 continue;
             }
@@ -284,9 +288,11 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// it. `work` says whether its failure poisons the handle.
     pub(crate) fn alone<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
         let mut state = self.state();
-        while state.leading {
+        state.alone_waiting += 1;
+        while state.leading || state.is_turn_of_group() {
             state = self.wait(state);
         }
+        state.alone_waiting -= 1;
         state.check()?;
         state.leading = true;
         drop(state);
@@ -325,9 +331,11 @@ impl<S: GroupSink> GroupCommitter<S> {
         work: impl FnOnce(&mut S, Option<&Error>) -> Result<T>,
     ) -> Result<T> {
         let mut state = self.state();
-        while state.leading {
+        state.alone_waiting += 1;
+        while state.leading || state.is_turn_of_group() {
             state = self.wait(state);
         }
+        state.alone_waiting -= 1;
         if let Some(error) = state.refusal.as_ref() {
             if error.kind() == closed.kind() {
                 return Err(error.duplicate());
@@ -385,6 +393,16 @@ impl State {
             Some(error) => Err(error.duplicate()),
             None => Ok(()),
         }
+    }
+
+    /// Whether a batch must let a thread go first that wants the writer to itself.
+    fn is_turn_of_alone(&self) -> bool {
+        self.refusal.is_none() && self.alone_waiting > 0 && !self.alone_last
+    }
+
+    /// The other way round. Once nothing is written any more nobody waits for a turn.
+    fn is_turn_of_group(&self) -> bool {
+        self.refusal.is_none() && self.alone_last && !self.open.frames.is_empty()
     }
 
     fn swap_open(&mut self) -> Group {
@@ -466,6 +484,7 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
                 );
             }
         }
+        state.alone_last = ticket.is_none();
         if let Some((number, group)) = ticket {
             state.finish(number, group, outcome);
         }

@@ -30,13 +30,13 @@ use std::sync::Arc;
 
 /// The first step by which a segment is prepared beyond what is written: small, so that a log of
 /// ten records stays small.
-const PREPARE_LEN_MIN: u64 = 64 << 10;
+const PREPARE_LEN_MIN: u64 = ZEROS.len() as u64;
 /// The greatest step.
 const PREPARE_LEN_MAX: u64 = 1 << 20;
 /// Zero bytes behind every group, by which a clean end is recognised (FORMAT.md section 14.3).
 const END_MARK_LEN: u64 = HEADER_LEN as u64;
 /// What prepared space is filled with.
-static ZEROS: [u8; PREPARE_LEN_MIN as usize] = [0; PREPARE_LEN_MIN as usize];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Where the writer starts: the end of the last segment.
 pub(crate) struct WriterStart {

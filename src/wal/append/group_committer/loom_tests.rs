@@ -2,7 +2,7 @@
 //! memory model allows (with at most three preemptions, which finds what is to be found).
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test --release --lib --target-dir target/loom loom
+//! RUSTFLAGS="--cfg loom" cargo test --lib --target-dir target/loom loom
 //! ```
 //!
 //! Shown in every order: no thread waits for ever (loom reports a deadlock), no append returns
