@@ -7,6 +7,8 @@
 //! | `open` | a flag, then changes to the files of a small log, 12 bytes each |
 //! | `packed` | columns and bytes of a packed batch |
 
+#![allow(dead_code, reason = "each program uses its target")]
+
 use duralog::format::checksum::crc32;
 use duralog::format::control::Control;
 use duralog::format::frame::{frame_len, FrameHeader, HEADER_LEN};
@@ -28,7 +30,7 @@ fn options(how: OpenHow, recovery_policy: RecoveryPolicy) -> WalOptions {
         recovery_policy,
         sync_mode: SyncMode::Every,
         segment_bytes_max: 64 << 10,
-        application_id: 0,
+        ..WalOptions::default()
     }
 }
 
@@ -57,7 +59,7 @@ fn read_all(wal: &Wal) -> (Vec<Read>, Option<Error>) {
 /// Reads in every way, then writes; what is acknowledged is there afterwards. Returns what a plain
 /// reader found.
 fn use_log(disk: &SimDisk) -> Vec<Read> {
-    let _ = Wal::verify_on(disk, Path::new(LOG));
+    let _ = Wal::verify_on(disk, Path::new(LOG), &mut |_, _| true);
     let mut plain = Vec::new();
     for policy in [RecoveryPolicy::Default, RecoveryPolicy::Salvage] {
         let Ok(wal) = open_log(disk, OpenHow::ReadOnly, policy) else {
@@ -149,7 +151,7 @@ fn make_right(bytes: &mut [u8]) {
 }
 
 /// Any bytes as a segment: decoded alone, and as the one segment of a log.
-pub fn segment(data: &[u8]) {
+pub(crate) fn segment(data: &[u8]) {
     let Some((flag, data)) = data.split_first() else {
         return;
     };
@@ -205,7 +207,7 @@ fn base() -> &'static (Image, Vec<PathBuf>, Vec<Read>) {
 }
 
 /// Any bytes as changes to a log: which file, what, where, with what.
-pub fn open(data: &[u8]) {
+pub(crate) fn open(data: &[u8]) {
     let Some((flag, data)) = data.split_first() else {
         return;
     };
@@ -274,7 +276,7 @@ pub fn open(data: &[u8]) {
 }
 
 /// Any bytes as a packed batch: refused, or appended and read back.
-pub fn packed(data: &[u8]) {
+pub(crate) fn packed(data: &[u8]) {
     let Some((head, rest)) = data.split_at_checked(4) else {
         return;
     };

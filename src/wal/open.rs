@@ -16,7 +16,7 @@ use super::segment_file::{
     check_ready_dir, discard, open_segment, prepare_segment, publish_segment,
 };
 use super::survey::{glance, survey, Found, Survey};
-use super::view::{no_log, LogView};
+use super::view::{no_log, Limit, LogView};
 use super::{BatchStatus, Checkpoint, Wal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
@@ -567,14 +567,19 @@ pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchSt
     let Some(header) = view.segment_with(batch_id) else {
         return Ok(BatchStatus::Absent);
     };
-    let (file, _) = open_segment(view.vfs.as_ref(), &view.layout, header.segment_number)?;
-    let path = view.layout.segment(header.segment_number);
-    let mut reader = super::replay::segment_reader::SegmentReader::new(file, path, header.clone());
-    let end = match view.segment(header.segment_number + 1) {
-        Some(next) => next.prev_end_lsn,
-        None => view.end().lsn,
+    let number = header.segment_number;
+    let file = match open_segment(view.vfs.as_ref(), &view.layout, number) {
+        Ok((file, _)) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BatchStatus::Truncated),
+        Err(error) => return Err(error),
     };
-    reader.set_limit(end);
+    let path = view.layout.segment(number);
+    let mut reader = super::replay::segment_reader::SegmentReader::new(file, path, header.clone());
+    match view.limit_of(number) {
+        Limit::Declared(successor) => reader.set_limit(successor.prev_end_lsn),
+        Limit::End(end) => reader.set_limit(end.lsn),
+        Limit::Gone => return Ok(BatchStatus::Truncated),
+    }
     let last_seq = find_batch(&mut reader, header.first_seq, batch_id)?;
     Ok(match last_seq {
         None => BatchStatus::Absent,

@@ -945,7 +945,7 @@ impl Oracle<'_> {
     }
 
     /// What a raw cursor shows behind the place where the successor says that a segment ends:
-    /// batches that were not committed.
+    /// the batch that was never finished. What has an end, also an ABORT, stands in the copies.
     fn show_beyond(&self, segment: &KnownSegment, run: &Run, expected: &mut Expected, floor: u64) {
         if run.sealed {
             return;
@@ -954,7 +954,7 @@ impl Oracle<'_> {
         let frames = &segment.frames[..all.count];
         for (index, frame) in frames.iter().enumerate().skip(run.count) {
             match &frame.kind {
-                FrameKind::Batch { records, .. } if !is_committed(&frames[index..]) => {
+                FrameKind::Batch { records, .. } if !has_end(&frames[index..]) => {
                     for record in records.iter().filter(|record| record.seq > floor) {
                         expected.raw.push(RawEntry::Record {
                             committed: false,
@@ -962,11 +962,15 @@ impl Oracle<'_> {
                         });
                     }
                 }
-                FrameKind::Abort => expected.raw.push(RawEntry::Abort),
                 _ => {}
             }
         }
     }
+}
+
+/// Whether the batch that the first of these frames belongs to has its COMMIT or ABORT among them.
+fn has_end(frames: &[KnownFrame]) -> bool {
+    frames.iter().any(|frame| !frame.open_behind)
 }
 
 /// Whether the batch that the first of these frames belongs to has its COMMIT among them.

@@ -267,6 +267,8 @@ pub(crate) fn options(mode: SyncMode) -> WalOptions {
     WalOptions {
         segment_bytes_max: 64 << 10,
         sync_mode: mode,
+        // Larger batches take several frames, each for itself.
+        frame_payload_target: 64 << 10,
         ..WalOptions::default()
     }
 }

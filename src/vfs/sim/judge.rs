@@ -139,8 +139,7 @@ impl CrashStates {
                     let end = start + self.sector_len;
                     match (sector.versions.last(), sector.until.last_mut()) {
                         (Some(&last), Some(until))
-                            if merges
-                                && content(last).same_range(content(version), start, end) =>
+                            if merges && content(last).same_range(content(version), start, end) =>
                         {
                             *until = version;
                         }

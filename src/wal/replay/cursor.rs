@@ -417,7 +417,8 @@ impl Cursor {
             frame_type::BATCH if header.has(frame_flag::ABORT) => {
                 standing.fate = None;
                 let item = mark(EntryKind::Abort, false, header, &payload);
-                Ok((self.raw).then_some(Advance::Item(item)))
+                let shown = self.raw && !standing.beyond_end;
+                Ok(shown.then_some(Advance::Item(item)))
             }
             frame_type::BATCH => {
                 let batch_id = before.open.map_or(header.lsn, |open| open.batch_id);
@@ -452,9 +453,9 @@ impl Cursor {
                     standing.fate = None;
                 }
                 let committed = fate == Fate::Committed;
-                // Beyond the declared end, committed batches are copied elsewhere.
+                // Beyond the declared end, batches that have an end were copied or dropped whole.
                 let shown = if standing.beyond_end {
-                    !committed
+                    matches!(fate, Fate::Open(..))
                 } else {
                     committed || self.raw
                 };
