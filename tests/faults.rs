@@ -23,6 +23,7 @@ use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, Rng, SimDisk};
 use duralog::{BatchStatus, Durability, ErrorKind, Record, SyncMode, Wal};
 use sim_log::{for_each, open_on, replay, value, Fate, Known, Op, Run};
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -94,7 +95,8 @@ fn large_workload() -> Vec<Op> {
     vec![
         Op::Open(SyncMode::Every),
         Op::Solo(10),
-        Op::Batch(7, 40_000),
+        // Longer than what a reader reads at once.
+        Op::Batch(28, 40_000),
         Op::Solo(11),
         Op::Read,
         Op::Kill,
@@ -312,6 +314,39 @@ fn a_full_disk_poisons_nothing_wherever_it_is_met() {
         let clean = errors.iter().all(|kind| *kind == ErrorKind::Full);
         assert!(clean || errors[0] == ErrorKind::Indeterminate && poison(&errors[1]));
     });
+}
+
+/// A write is short and finds no space when it goes on: what is reported as FULL left no byte.
+#[test]
+fn full_means_that_nothing_was_written() {
+    let ops = workload();
+    let only = |call| match call {
+        Call::Write => vec![Fault::Short],
+        _ => vec![],
+    };
+    let cases = cases(&ops, only, false);
+    let begun = Instant::now();
+    let tally = Arc::new(Tally::default());
+    let counted = Arc::clone(&tally);
+    for_each(cases, PATIENCE, move |case| {
+        let mut run = begin(case);
+        let full = Fault::Error(errno::ENOSPC);
+        run.disk
+            .fail(FaultPlan::new(Call::Write, case.nth + 1, full));
+        for op in &ops {
+            let before = run.ledger.errors.len();
+            run.run(&[*op]);
+            let clean = run.ledger.errors[before..] == [ErrorKind::Full];
+            if clean && matches!(op, Op::Solo(_) | Op::Batch(..)) {
+                let log = Path::new(sim_log::PATH);
+                let report = Wal::verify_on(&run.disk, log, &mut |_, _| true).unwrap();
+                assert_eq!(report.dropped_bytes, 0, "{report:?}");
+            }
+        }
+        run.finish();
+        counted.add(&run);
+    });
+    tally.say("short, then no space", begun);
 }
 
 /// The disk is full at each of its sizes; then there is room again.

@@ -36,6 +36,8 @@ SUITES = (
 )
 
 WRITER = "src/wal/append/segment_writer.rs"
+ROTATION = "src/wal/append/segment_writer/rotation.rs"
+RETENTION = "src/wal/append/segment_writer/retention.rs"
 COMMITTER = "src/wal/append/group_committer.rs"
 READER = "src/wal/replay/segment_reader.rs"
 FILES = "src/wal/segment_file.rs"
@@ -64,7 +66,7 @@ MUTANTS = (
     Mutant("parent directory is not synced", OPEN, "    vfs.sync_dir(layout.parent())\n        .map_err(|error| Error::sync(layout.parent(), error))?;", ""),
     Mutant("control file is not synced", CONTROL, "        self.file\n            .sync_data()\n            .map_err(|error| Error::sync(&path, error))?;", ""),
     Mutant("name of the control file is not synced", CONTROL, "            vfs.sync_dir(layout.dir())\n                .map_err(|error| Error::sync(layout.dir(), error))?;", ""),
-    Mutant("segment is not synced before its successor", WRITER, "self.sync_segment().map_err(RotateFault::fatal)?;", ""),
+    Mutant("segment is not synced before its successor", ROTATION, "self.sync_segment().map_err(RotateFault::fatal)?;", ""),
     Mutant("salt is not compared", READER, "if header.salt != self.header.salt {", "if false {"),
     Mutant("link is not compared", READER, "if header.link != self.link {", "if false {"),
     Mutant("place is not compared", READER, "if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {", "if false {"),
@@ -78,13 +80,13 @@ MUTANTS = (
     Mutant("only the leader's group is told of a failure", COMMITTER, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>"),
     Mutant("nobody is woken", COMMITTER, "        self.committer.done.notify_all();", ""),
     Mutant("readers see a group before it is synced", WRITER, "        self.unsynced_batches += batches;\n", "        self.unsynced_batches += batches;\n        self.publish();\n"),
-    Mutant("recycled file keeps its salt", WRITER, "salt: new_salt(self.vfs.as_ref()).map_err(RotateFault::fatal)?,", "salt: self.header.salt,"),
+    Mutant("recycled file keeps its salt", ROTATION, "salt: new_salt(self.vfs.as_ref()).map_err(RotateFault::fatal)?,", "salt: self.header.salt,"),
     Mutant("recycled file has no zeros behind its header", FILES, "vec![0; HEADER_SIZE as usize + FRAME_HEADER_LEN]", "vec![0; HEADER_SIZE as usize]"),
     Mutant("no gap in the LSNs after an unclean end", RESTART, "    let least = end.0.checked_add(LSN_GAP_MIN)?;", "    if end.0 > 0 {\n        return Some(end);\n    }\n    let least = end.0.checked_add(LSN_GAP_MIN)?;"),
     Mutant("what no evidence covers is not copied", RESTART, "if closed.lsn > judgement.evidence.lsn {", "if false {"),
     Mutant("goes on in the same segment after a crash", OPEN, "        && control.closed\n", ""),
-    Mutant("truncation is noted in one slot only", WRITER, "self.control.write_both(control)", "self.control.write(control)"),
-    Mutant("truncation before the records are durable", WRITER, "        let synced = self.sync();\n        if synced.result.is_err() {\n            return synced;\n        }\n        // An attempt", "        // An attempt"),
+    Mutant("truncation is noted in one slot only", RETENTION, "self.control.write_both(control)", "self.control.write(control)"),
+    Mutant("truncation before the records are durable", RETENTION, "        let synced = self.sync();\n        if synced.result.is_err() {\n            return synced;\n        }\n        // An attempt", "        // An attempt"),
     Mutant("open batch counts as closed", JUDGE, "if structure.open.is_none() {", "if true {"),
     Mutant("no end mark behind a group", WRITER, "                group.bytes.resize(group.bytes.len() + HEADER_LEN, 0);\n", ""),
 )

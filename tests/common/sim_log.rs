@@ -110,7 +110,18 @@ pub(crate) fn replay(wal: &Wal, batches: &[Known]) -> Result<BTreeMap<usize, See
     let mut seen: BTreeMap<usize, Seen> = BTreeMap::new();
     let mut open: Option<(usize, usize)> = None;
     let mut last = 0;
-    while let Some(entry) = cursor.next()? {
+    let mut failed = false;
+    loop {
+        let entry = match cursor.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            // A cursor goes on where a read failed.
+            Err(error) if error.kind() == ErrorKind::Io && !failed => {
+                failed = true;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         assert!(entry.seq > last, "numbers grow: {} after {last}", entry.seq);
         last = entry.seq;
         let key = std::str::from_utf8(entry.key).unwrap();

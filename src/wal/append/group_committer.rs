@@ -387,6 +387,31 @@ pub(crate) struct Alone<T> {
     pub(crate) poison: bool,
 }
 
+impl<T> Alone<T> {
+    pub(crate) fn done(value: T) -> Alone<T> {
+        Alone {
+            result: Ok(value),
+            poison: false,
+        }
+    }
+
+    /// Nothing was done; the handle stays usable.
+    pub(crate) fn refused(error: Error) -> Alone<T> {
+        Alone {
+            result: Err(error),
+            poison: false,
+        }
+    }
+
+    /// The handle is poisoned.
+    pub(crate) fn failed(error: Error) -> Alone<T> {
+        Alone {
+            result: Err(error),
+            poison: true,
+        }
+    }
+}
+
 impl State {
     fn check(&self) -> Result<()> {
         match &self.refusal {
