@@ -5,6 +5,7 @@
 #     make quickstart   builds everything and shows it at work
 #     make examples     the C programs of examples-c/
 #     make test         all tests
+#     make mutants      plants bugs and shows which test notices each; takes an hour
 #     make install      to PREFIX (/usr/local): library, header, pkg-config file
 #     make clean
 
@@ -21,7 +22,7 @@ EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-python install clean
+.PHONY: library examples quickstart test test-lints test-rust test-python install clean mutants
 
 library:
 	$(CARGO) build --release
@@ -58,6 +59,10 @@ test-rust:
 test-python: library
 	$(WITH_PACKAGE) DURALOG_TEST_INSTALL=$$($(PYTHON) -m pip --version >/dev/null 2>&1 && echo 1) \
 	    $(PYTHON) -m unittest discover -v -s bindings/python/tests
+
+# Bugs planted one at a time, each of which some test must notice. Not part of `make test`.
+mutants:
+	$(PYTHON) tools/mutants.py
 
 # ---- installation ----
 

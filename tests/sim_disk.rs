@@ -110,6 +110,24 @@ fn a_write_is_torn_between_sectors() {
 }
 
 #[test]
+fn a_write_that_changes_nothing_asks_no_question() {
+    let disk = SimDisk::new(1);
+    let file = durable(&disk, "f", "aaa");
+    write(&file, 0, "aba");
+    let cut = CrashStates::new(&disk, disk.now(), Fill::Zero);
+    assert_eq!(cut.open_choice_count(), 1);
+    assert_eq!(all(&cut), set(&["/f=aaa", "/f=aba"]));
+    // And there and back is two.
+    write(&file, 1, "a");
+    let cut = CrashStates::new(&disk, disk.now(), Fill::Zero);
+    assert_eq!(cut.open_choice_count(), 2);
+    for state in cut.exhaustive() {
+        let lost = state.describe();
+        assert!(!lost.contains("3 of 3 sectors"), "{lost}");
+    }
+}
+
+#[test]
 fn a_sector_is_whole() {
     let disk = SimDisk::new(1);
     let file = durable(&disk, "f", "a");

@@ -6,7 +6,7 @@
  *     batch n        workload_count(n) records; one record is appended alone
  *     every 10th     then a checkpoint with the text "n"
  *     every 20th     then everything up to batch n - WORKLOAD_KEPT is truncated
- *     every 15th     then the log is closed and opened again
+ *     every 35th     then the log is closed and opened again, which forgets what is to be recycled
  */
 
 #ifndef DURALOG_TESTS_WORKLOAD_H
@@ -55,6 +55,23 @@ static void workload_record(uint32_t batch, uint32_t index, workload_record_t *o
         out->value_len = WORKLOAD_VALUE_MAX - index;
     for (size_t k = 0; k < out->value_len; k++)
         out->value[k] = (uint8_t)(batch * 31 + index * 17 + k * 7 + k / 256);
+}
+
+/* ---- several threads (powercut_threads.c, powercut_check_threads.c) ---- */
+
+enum { WORKLOAD_THREADS = 4 };
+
+static uint32_t workload_thread_count(uint32_t thread, uint32_t batch)
+{
+    return 1 + (batch + thread) % 3;
+}
+
+static void workload_thread_record(uint32_t thread, uint32_t batch, uint32_t index,
+                                   workload_record_t *out)
+{
+    workload_record(batch * 5 + thread, index, out);
+    out->key_len = (size_t)sprintf(out->key, "%u/%u/%u", (unsigned)thread, (unsigned)batch,
+                                   (unsigned)index);
 }
 
 #endif

@@ -44,7 +44,7 @@ def main():
             tell("truncating", batch - KEPT)
             wal.truncate(last_seq[batch - KEPT])
             tell("truncated", batch - KEPT)
-        if batch % 15 == 0:
+        if batch % 35 == 0:
             wal.close()
             wal = Wal(path, segment_bytes_max=SEGMENT_BYTES)
     wal.close()

@@ -21,11 +21,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Good,
-    /// The first group fails in its sync: it is doubtful, and the handle is poisoned.
-    FirstSyncFails,
-    /// The first group finds no space: nothing of it is written.
-    FirstIsFull,
-    FirstPanics,
+    /// This group (0 or 1; only the second can have several batches) fails in its sync: it is
+    /// doubtful, and the handle is poisoned.
+    SyncFails(usize),
+    /// This group finds no space: nothing of it is written.
+    Full(usize),
+    Panics(usize),
 }
 
 /// What the disk knows, seen by all threads.
@@ -64,7 +65,7 @@ impl GroupSink for Sink {
         for (index, frame) in group.frames.iter_mut().enumerate() {
             frame.receipt.batch_id = Lsn(4096 + 64 * (number * 8 + index) as u64);
         }
-        if number == 0 && self.plan == Plan::FirstIsFull {
+        if self.plan == Plan::Full(number) {
             return failed(0, 0, ErrorKind::Full, false);
         }
         let before = self.disk.written.fetch_or(bits, Ordering::SeqCst);
@@ -72,14 +73,14 @@ impl GroupSink for Sink {
         // Between the write and the end of the sync others may run.
         thread::yield_now();
         match self.plan {
-            Plan::FirstSyncFails if number == 0 => {
+            Plan::SyncFails(at) if number == at => {
                 return failed(0, group.frames.len(), ErrorKind::Io, true)
             }
-            Plan::FirstPanics if number == 0 => panic!("as planned"),
-            Plan::FirstSyncFails | Plan::FirstPanics => {
+            Plan::Panics(at) if number == at => panic!("as planned"),
+            Plan::SyncFails(at) | Plan::Panics(at) if number > at => {
                 panic!("a group was written to a poisoned handle")
             }
-            Plan::Good | Plan::FirstIsFull => {}
+            _ => {}
         }
         self.disk.durable.fetch_or(bits, Ordering::SeqCst);
         GroupOutcome {
@@ -163,72 +164,83 @@ fn loom_no_append_returns_before_the_sync_that_covers_it() {
 
 #[test]
 fn loom_a_failed_sync_reaches_every_waiter_and_poisons() {
-    explore(
-        3,
-        Plan::FirstSyncFails,
-        |disk, bit, told| {
-            let written = disk.written.load(Ordering::SeqCst) & bit != 0;
-            let error = told.unwrap().unwrap_err();
-            match error.kind() {
-                ErrorKind::Indeterminate => {
-                    assert!(written);
-                    assert_ne!(error.place().lsn, Lsn::NONE);
+    for at in [0, 1] {
+        explore(
+            3,
+            Plan::SyncFails(at),
+            |disk, bit, told| {
+                let written = disk.written.load(Ordering::SeqCst) & bit != 0;
+                let Err(error) = told.unwrap() else {
+                    assert!(durable(disk, bit));
+                    return;
+                };
+                assert!(!durable(disk, bit));
+                match error.kind() {
+                    ErrorKind::Indeterminate => {
+                        assert!(written);
+                        assert_ne!(error.place().lsn, Lsn::NONE);
+                    }
+                    ErrorKind::Poisoned => assert!(!written),
+                    kind => panic!("{kind:?}"),
                 }
-                ErrorKind::Poisoned => assert!(!written),
-                kind => panic!("{kind:?}"),
-            }
-        },
-        |committer, disk| {
-            assert_eq!(disk.groups.load(Ordering::SeqCst), 1, "written once");
-            assert!(committer.refusal().is_some());
-            assert!(committer.state().finished.is_empty());
-        },
-    );
+            },
+            move |committer, disk| {
+                let groups = disk.groups.load(Ordering::SeqCst);
+                assert_eq!(groups, at + 1, "written once");
+                assert!(committer.refusal().is_some());
+                assert!(committer.state().finished.is_empty());
+            },
+        );
+    }
 }
 
 #[test]
 fn loom_a_full_disk_reaches_its_group_only() {
-    explore(
-        3,
-        Plan::FirstIsFull,
-        |disk, bit, told| match told.unwrap() {
-            Ok(_) => assert!(durable(disk, bit)),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Full);
-                assert!(!durable(disk, bit));
-            }
-        },
-        |committer, disk| {
-            assert!(committer.refusal().is_none());
-            // The handle goes on.
-            append(committer, 8).unwrap().unwrap();
-            assert!(durable(disk, 8));
-        },
-    );
+    for at in [0, 1] {
+        explore(
+            3,
+            Plan::Full(at),
+            |disk, bit, told| match told.unwrap() {
+                Ok(_) => assert!(durable(disk, bit)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Full);
+                    assert!(!durable(disk, bit));
+                }
+            },
+            |committer, disk| {
+                assert!(committer.refusal().is_none());
+                // The handle goes on.
+                append(committer, 8).unwrap().unwrap();
+                assert!(durable(disk, 8));
+            },
+        );
+    }
 }
 
 #[test]
 fn loom_a_leader_that_panics_leaves_nobody_waiting() {
-    explore(
-        2,
-        Plan::FirstPanics,
-        |disk, bit, told| {
-            let written = disk.written.load(Ordering::SeqCst) & bit != 0;
-            match told {
-                // The leader itself: its panic goes on to the boundary.
-                None => assert!(written),
-                Some(told) => {
-                    let kind = told.unwrap_err().kind();
-                    let wanted = match written {
-                        true => ErrorKind::Indeterminate,
-                        false => ErrorKind::Poisoned,
-                    };
-                    assert_eq!(kind, wanted);
+    for at in [0, 1] {
+        explore(
+            3,
+            Plan::Panics(at),
+            |disk, bit, told| {
+                let written = disk.written.load(Ordering::SeqCst) & bit != 0;
+                match told {
+                    // The leader itself: its panic goes on to the boundary.
+                    None => assert!(written),
+                    Some(Ok(_)) => assert!(durable(disk, bit)),
+                    Some(Err(error)) => {
+                        let wanted = match written {
+                            true => ErrorKind::Indeterminate,
+                            false => ErrorKind::Poisoned,
+                        };
+                        assert_eq!(error.kind(), wanted);
+                    }
                 }
-            }
-        },
-        |committer, _| assert!(committer.refusal().is_some()),
-    );
+            },
+            |committer, _| assert!(committer.refusal().is_some()),
+        );
+    }
 }
 
 #[test]
