@@ -6,6 +6,7 @@
 #     make examples     the C programs of examples-c/
 #     make test         all tests
 #     make mutants      plants bugs and shows which test notices each; takes an hour
+#     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
 #     make install      to PREFIX (/usr/local): library, header, pkg-config file
 #     make clean
 
@@ -22,7 +23,7 @@ EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-python install clean mutants
+.PHONY: library examples quickstart test test-lints test-rust test-python install clean mutants powercut-disk
 
 library:
 	$(CARGO) build --release
@@ -63,6 +64,10 @@ test-python: library
 # Bugs planted one at a time, each of which some test must notice. Not part of `make test`.
 mutants:
 	$(PYTHON) tools/mutants.py
+
+# SAMPLES, SEED, BATCHES and FS say how long and where: see the script.
+powercut-disk: library
+	sh tools/powercut_disk.sh $(TARGET)
 
 # ---- installation ----
 

@@ -510,6 +510,25 @@ fn damage_to_the_last_group_is_found_while_the_machine_runs() {
     assert_eq!(report.verdict, Verdict::Corrupt);
 }
 
+/// A truncation stands in both slots of the control file when it is acknowledged (FORMAT.md section
+/// 14.5): the loss of either brings nothing back.
+#[test]
+fn a_truncation_survives_the_loss_of_either_slot() {
+    for text in ["ababt", "fafafat"] {
+        let mut run = Run::new(7, 512, SyncMode::Every);
+        run.apply_all(&Op::parse(text));
+        let sample = Sample::of(&run, text.to_owned());
+        for slot in [0, 4096] {
+            let mut image = sample.image.clone();
+            image.flip(format!("{LOG}/control"), slot + 60, 1).unwrap();
+            let wal = reader(&SimDisk::from_image(&image, 1), RecoveryPolicy::Default).unwrap();
+            let mut cursor = wal.cursor(0).unwrap();
+            let first = cursor.next().unwrap().unwrap();
+            assert_eq!(first.seq, sample.found.truncated + 1, "{text}");
+        }
+    }
+}
+
 /// What is refused for writing is not changed by trying.
 #[test]
 fn a_refused_log_is_left_as_it_is() {

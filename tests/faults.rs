@@ -515,7 +515,7 @@ fn every_waiter_of_a_group_whose_leader_fails_wakes_and_learns_the_truth() {
                 }
                 Err(error) => {
                     let kind = error.kind();
-                    let clean = kind == ErrorKind::Full && !poisoned || poisoned;
+                    let clean = kind == ErrorKind::Full || poisoned;
                     assert!(clean, "{error}");
                     assert!(!found.contains_key(number), "{kind:?}, but it is there");
                 }

@@ -21,14 +21,14 @@ enum { WORKLOAD_COUNT_MAX = 4, WORKLOAD_VALUE_MAX = 9000, WORKLOAD_KEPT = 7 };
 /* Small, so that a short run goes through several segments. */
 enum { WORKLOAD_SEGMENT_BYTES = 65536 };
 
-static uint32_t workload_count(uint32_t batch)
+static inline uint32_t workload_count(uint32_t batch)
 {
     return 1 + batch * 7 % WORKLOAD_COUNT_MAX;
 }
 
 /* What the batches up to this one and their checkpoints take: a batch of several records takes a
    number for its COMMIT too. The last one is the number of the batch's COMMIT, or lone record. */
-static uint64_t workload_seq(uint32_t batch)
+static inline uint64_t workload_seq(uint32_t batch)
 {
     uint64_t seq = 0;
     for (uint32_t n = 1; n <= batch; n++) {
@@ -47,7 +47,7 @@ typedef struct workload_record_t {
     size_t value_len;
 } workload_record_t;
 
-static void workload_record(uint32_t batch, uint32_t index, workload_record_t *out)
+static inline void workload_record(uint32_t batch, uint32_t index, workload_record_t *out)
 {
     out->key_len = (size_t)sprintf(out->key, "%u/%u", (unsigned)batch, (unsigned)index);
     out->value_len = batch * batch * 37 % 1500 + index * 113;
@@ -61,13 +61,13 @@ static void workload_record(uint32_t batch, uint32_t index, workload_record_t *o
 
 enum { WORKLOAD_THREADS = 4 };
 
-static uint32_t workload_thread_count(uint32_t thread, uint32_t batch)
+static inline uint32_t workload_thread_count(uint32_t thread, uint32_t batch)
 {
     return 1 + (batch + thread) % 3;
 }
 
-static void workload_thread_record(uint32_t thread, uint32_t batch, uint32_t index,
-                                   workload_record_t *out)
+static inline void workload_thread_record(uint32_t thread, uint32_t batch, uint32_t index,
+                                          workload_record_t *out)
 {
     workload_record(batch * 5 + thread, index, out);
     out->key_len = (size_t)sprintf(out->key, "%u/%u/%u", (unsigned)thread, (unsigned)batch,
