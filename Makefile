@@ -7,6 +7,7 @@
 #     make test         all tests
 #     make mutants      plants bugs and shows which test notices each; takes an hour
 #     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
+#     make tsan         the tests with threads under ThreadSanitizer (not part of make test)
 #     make install      to PREFIX (/usr/local): library, header, pkg-config file
 #     make clean
 
@@ -23,7 +24,7 @@ EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-python install clean mutants powercut-disk
+.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan
 
 library:
 	$(CARGO) build --release
@@ -44,7 +45,7 @@ quickstart: examples
 
 # ---- tests ----
 
-test: test-lints test-rust test-python quickstart
+test: test-lints test-rust test-loom test-python quickstart
 	@echo "make test: all passed"
 
 test-lints:
@@ -56,6 +57,11 @@ test-lints:
 test-rust:
 	$(CARGO) test
 
+# The group committer under a model checker, in a target directory of its own, since everything is
+# compiled with another flag.
+test-loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --lib --target-dir $(TARGET)/loom loom
+
 # Installing the package is tried where there is a pip.
 test-python: library
 	$(WITH_PACKAGE) DURALOG_TEST_INSTALL=$$($(PYTHON) -m pip --version >/dev/null 2>&1 && echo 1) \
@@ -64,6 +70,14 @@ test-python: library
 # Bugs planted one at a time, each of which some test must notice. Not part of `make test`.
 mutants:
 	$(PYTHON) tools/mutants.py
+
+# The standard library stays uninstrumented: see src/sync.rs and tests/tsan.supp.
+tsan:
+	@if ls "$$(rustc --print target-libdir)"/librustc-*_rt.tsan.a >/dev/null 2>&1; then set -x; \
+	RUSTC_BOOTSTRAP=1 TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp history_size=4" \
+	RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+	$(CARGO) test --target x86_64-unknown-linux-gnu --target-dir $(TARGET)/tsan --test threads -- --test-threads=1; \
+	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
 
 # SAMPLES, SEED, BATCHES and FS say how long and where: see the script.
 powercut-disk: library

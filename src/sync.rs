@@ -1,8 +1,117 @@
-//! The locks of the group committer: those of the standard library, or, in its model-checked tests,
-//! those of loom, which tries every order in which threads can run.
+//! The locks of the library: those of the standard library; or, in the model-checked tests of the
+//! group committer, those of loom, which tries every order in which threads can run; or, under
+//! ThreadSanitizer (`make tsan`), those of the standard library made visible to it.
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::sync::PoisonError;
-#[cfg(not(all(test, loom)))]
+#[cfg(not(any(all(test, loom), duralog_tsan)))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(all(duralog_tsan, not(all(test, loom))))]
+pub(crate) use visible::{Condvar, Mutex, MutexGuard};
+
+/// The standard library comes compiled without instrumentation, so that ThreadSanitizer does not
+/// see the slow path of its locks and would report what they protect as races. Here the holder of
+/// a lock also acquires an atomic when it gets it and releases it before it gives it up: exactly
+/// the order that the lock itself gives, said where ThreadSanitizer sees it, and no other. Who is
+/// let in, and when, is still decided by the lock of the standard library.
+#[cfg(all(duralog_tsan, not(all(test, loom))))]
+mod visible {
+    use std::ops::{Deref, DerefMut};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{LockResult, PoisonError};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T> {
+        order: AtomicUsize,
+        inner: std::sync::Mutex<T>,
+    }
+
+    pub(crate) struct MutexGuard<'a, T> {
+        order: &'a AtomicUsize,
+        /// Present until the guard is given to a condition variable.
+        inner: Option<std::sync::MutexGuard<'a, T>>,
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(std::sync::Condvar);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Mutex<T> {
+            Mutex {
+                order: AtomicUsize::new(0),
+                inner: std::sync::Mutex::new(value),
+            }
+        }
+
+        pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            held(&self.order, self.inner.lock())
+        }
+    }
+
+    /// The guard of a lock that was just taken.
+    fn held<'a, T>(
+        order: &'a AtomicUsize,
+        locked: LockResult<std::sync::MutexGuard<'a, T>>,
+    ) -> LockResult<MutexGuard<'a, T>> {
+        order.load(Ordering::Acquire);
+        let guard = |inner| MutexGuard {
+            order,
+            inner: Some(inner),
+        };
+        locked
+            .map(guard)
+            .map_err(|poisoned| PoisonError::new(guard(poisoned.into_inner())))
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            // The lock is still held: `inner` is dropped after this.
+            if self.inner.is_some() {
+                self.order.store(1, Ordering::Release);
+            }
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            match &self.inner {
+                Some(inner) => inner,
+                None => unreachable!("only a guard that was given away has none"),
+            }
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            match &mut self.inner {
+                Some(inner) => inner,
+                None => unreachable!("only a guard that was given away has none"),
+            }
+        }
+    }
+
+    impl Condvar {
+        pub(crate) const fn new() -> Condvar {
+            Condvar(std::sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+        ) -> LockResult<MutexGuard<'a, T>> {
+            let order = guard.order;
+            let Some(inner) = guard.inner.take() else {
+                unreachable!("only a guard that was given away has none")
+            };
+            order.store(1, Ordering::Release);
+            held(order, self.0.wait(inner))
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+}

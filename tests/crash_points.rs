@@ -88,7 +88,7 @@ fn every_history_of_three_operations_survives_in_lazy_modes() {
 }
 
 /// What comes before the bar has been tried elsewhere; what comes behind it is tried whole.
-const STEPS_TRIED_WHOLE: [(&str, &str); 20] = [
+const STEPS_TRIED_WHOLE: [(&str, &str); 21] = [
     ("rotation by a single append", "f|a"),
     ("rotation by a batch", "f|b"),
     ("rotation by a batch of several frames", "af|l"),
@@ -104,6 +104,7 @@ const STEPS_TRIED_WHOLE: [(&str, &str); 20] = [
     ("recycling of a file, and appending there", "faft|fab"),
     ("recycling of two files", "faffaft|ffa"),
     ("recycling by a batch of several frames", "ffft|fl"),
+    ("closing a recycled file, and going on in it", "faft|brar"),
     ("closing with nothing", "|rr"),
     ("recovery from the cache of a dead process", "ab|ka"),
     ("the same behind a rotation", "falb|kab"),

@@ -29,7 +29,7 @@ use duralog::{
     SyncMode, Verdict, Wal, WalOptions,
 };
 use model::{Found, Model};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ struct Sample {
     found: Found,
     /// For every batch, the file and the bytes in it that hold its frames.
     places: Vec<(String, Range<u64>)>,
+    /// When the records were written, in order.
+    times: Vec<u64>,
 }
 
 impl Sample {
@@ -73,8 +75,14 @@ impl Sample {
             .iter()
             .map(|batch| place_of(&image, batch.id))
             .collect();
+        let mut times = Vec::new();
+        let mut cursor = wal.cursor(0).unwrap();
+        while let Some(entry) = cursor.next().unwrap() {
+            times.push(entry.time_ns);
+        }
         Sample {
             name,
+            times,
             image,
             model: run.model.clone(),
             found,
@@ -141,6 +149,21 @@ fn place_of(image: &Image, id: Lsn) -> (String, Range<u64>) {
         if kind != 1 || flags & 2 != 0 {
             return (name, begin..end);
         }
+    }
+}
+
+/// Whether a byte of the first segment lies behind a payload and before the next frame.
+fn is_padding(sample: &Sample, byte: u64) -> bool {
+    let (file, first) = &sample.places[0];
+    let bytes = sample.image.read(file).unwrap();
+    let mut at = first.start;
+    loop {
+        let payload_end = at + 64 + u64::from(get_u32(&bytes, usize::try_from(at + 8).unwrap()));
+        let next = payload_end.next_multiple_of(8);
+        if byte < next {
+            return byte >= payload_end;
+        }
+        at = next;
     }
 }
 
@@ -279,6 +302,7 @@ fn answer(sample: &Sample, damage: &Damage, writing: bool) -> Answer {
                     "{}",
                     damage.what
                 );
+                assert_eq!(entry.time_ns, sample.times[count], "{}", damage.what);
                 count += 1;
             }
             Ok(None) => {
@@ -412,6 +436,29 @@ fn no_damaged_sector_shortens_a_log_in_silence() {
 }
 
 #[test]
+fn no_flipped_bit_of_a_frame_is_believed() {
+    for mark in [true, false] {
+        let sample = Sample::new(3, "abl", mark);
+        let (first, last) = (&sample.places[0], &sample.places[2]);
+        for byte in first.1.start..last.1.end {
+            for bit in 0..8 {
+                let mut image = sample.image.clone();
+                image.flip(&first.0, byte, 1 << bit).unwrap();
+                let damage = Damage {
+                    what: format!("{}: bit {bit} of byte {byte}", sample.name),
+                    file: first.0.clone(),
+                    bytes: byte..byte + 1,
+                    image,
+                };
+                let refused = check(&sample, &damage);
+                // Padding is covered by no checksum.
+                assert!(refused || is_padding(&sample, byte), "{}", damage.what);
+            }
+        }
+    }
+}
+
+#[test]
 fn no_lost_or_shortened_file_shortens_a_log_in_silence() {
     let (mut count, mut refused) = (0, 0);
     for sample in samples() {
@@ -495,6 +542,109 @@ fn damage_to_the_last_group_is_found_from_the_next_promise_on() {
             assert_eq!((verdict, offset), (Verdict::Corrupt, at), "then {then:?}");
         }
     }
+}
+
+/// Zeros where a frame should be are not believed by themselves: what was written behind them shows
+/// that something is missing.
+#[test]
+fn a_hole_in_the_last_group_is_no_clean_end() {
+    let mut run = Run::new(6, 512, SyncMode::Every);
+    run.apply_all(&Op::parse("abl"));
+    let last = run.model.batches.last().unwrap().id;
+    let states = CrashStates::new(&run.disk, run.disk.now(), Fill::Zero);
+    let mut image = states.states(0, 2).next().unwrap().image();
+    let (file, bytes) = place_of(&image, last);
+    image.corrupt(&file, bytes.start, &[0; 64]).unwrap();
+    let report = verify(&SimDisk::from_image(&image, 1)).unwrap();
+    assert_eq!(
+        (report.verdict, report.offset),
+        (Verdict::Torn, bytes.start)
+    );
+}
+
+/// What FORMAT.md section 11.1 asks of a frame, each thing by itself: the checksum of a frame that
+/// belongs elsewhere is right.
+#[test]
+fn an_intact_frame_that_belongs_elsewhere_is_not_accepted() {
+    let mut run = Run::new(6, 512, SyncMode::Every);
+    run.apply_all(&Op::parse("ab"));
+    let last = run.model.batches.last().unwrap();
+    let states = CrashStates::new(&run.disk, run.disk.now(), Fill::Zero);
+    let image = states.states(0, 2).next().unwrap().image();
+    let (file, bytes) = place_of(&image, last.id);
+    let next_seq = |image: &Image| {
+        let report = verify(&SimDisk::from_image(image, 1)).unwrap();
+        assert_ne!(report.verdict, Verdict::Corrupt, "{report:?}");
+        report.next_seq
+    };
+    assert_eq!(next_seq(&image), last.seq + 1);
+    for (field, offset) in [("link", 16), ("salt", 20), ("lsn", 25)] {
+        let at = usize::try_from(bytes.start).unwrap();
+        let mut head = image.read(&file).unwrap()[at..at + 64].to_vec();
+        head[offset] ^= 8;
+        let crc = crc32fast::hash(&head[4..]);
+        head[..4].copy_from_slice(&crc.to_le_bytes());
+        let mut elsewhere = image.clone();
+        elsewhere.corrupt(&file, bytes.start, &head).unwrap();
+        assert_eq!(next_seq(&elsewhere), last.first_seq, "{field}");
+    }
+}
+
+#[test]
+fn every_use_of_a_file_has_its_own_salt() {
+    let mut run = Run::new(6, 512, SyncMode::Every);
+    let mut salts = BTreeMap::new();
+    for op in Op::parse("faftafaftafat") {
+        run.apply(op);
+        for path in run.disk.paths() {
+            let name = path.to_str().unwrap().to_owned();
+            if name.ends_with(".wal") && !name.contains("ready") {
+                salts.insert(name, get_u32(&run.disk.read_file(&path).unwrap(), 84));
+            }
+        }
+    }
+    let distinct: BTreeSet<u32> = salts.values().copied().collect();
+    assert!(salts.len() > 4, "{salts:?}");
+    assert_eq!(distinct.len(), salts.len(), "{salts:?}");
+}
+
+/// Two machines went on from one copy of a log. A segment of one, put into the other, has the right
+/// log id, number, place and sequence numbers, and is still not taken for its own.
+#[test]
+fn a_segment_from_another_life_of_the_log_is_refused() {
+    let mut run = Run::new(6, 512, SyncMode::Every);
+    run.apply_all(&Op::parse("abr"));
+    let image = run.disk.image();
+    let lives = [8, 9].map(|seed| {
+        let all = run.model.expect(run.model.steps.len(), |_| true);
+        let found = Found {
+            batches: run.model.batches.len(),
+            truncated: 0,
+        };
+        let model = run.model.resume(&all, &found);
+        let history = format!("life {seed}");
+        let mut life = Run::resume(&image, model, &run.options, 512, seed, history);
+        life.apply_all(&Op::parse("fafabm"));
+        Sample::of(&life, format!("life {seed}"))
+    });
+    let mut refused = 0;
+    for path in lives[0].image.paths() {
+        let file = path.to_str().unwrap().to_owned();
+        if !file.ends_with(".wal") {
+            continue;
+        }
+        let theirs = lives[1].image.read(&path).unwrap();
+        if theirs == lives[0].image.read(&path).unwrap() {
+            continue;
+        }
+        let mut image = lives[0].image.clone();
+        image.write(&path, &theirs).unwrap();
+        let disk = SimDisk::from_image(&image, 1);
+        let report = verify(&disk).unwrap();
+        assert_eq!(report.verdict, Verdict::Corrupt, "{file}: {report:?}");
+        refused += 1;
+    }
+    assert!(refused > 1, "{refused}");
 }
 
 /// The tail page closes the window for the death of the process: there is no residue then.

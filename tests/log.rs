@@ -1,6 +1,10 @@
 //! The log as a library user sees it: what is appended comes back, in every mode, after every kind
-//! of reopening, and nothing else does.
+//! of reopening, and nothing else does. Each log is read by the pure-Python reader too.
 
+#[path = "common/differential.rs"]
+mod differential;
+
+use differential::compare_with_python;
 use duralog::{Durability, EntryKind, OpenHow, Record, SyncMode, Wal, WalOptions};
 use std::path::Path;
 
@@ -48,6 +52,8 @@ fn what_was_appended_is_replayed_after_a_clean_close() {
         5
     );
     assert_eq!(wal.stat().unwrap().segment_count, 1);
+    drop(wal);
+    compare_with_python(&[path]);
 }
 
 #[test]
@@ -67,6 +73,8 @@ fn a_log_of_ten_records_is_small() {
         .map(|metadata| metadata.len())
         .sum();
     assert!(total <= 128 << 10, "{total} bytes");
+    drop(wal);
+    compare_with_python(&[path]);
 }
 
 #[test]
@@ -101,6 +109,8 @@ fn a_batch_larger_than_a_frame_is_whole_and_segments_rotate() {
     assert_eq!(all(&reader, 0).len(), 20_002);
     let report = Wal::verify(&path).unwrap();
     assert_eq!(report.row, "Z", "{report:?}");
+    drop(wal);
+    compare_with_python(&[path]);
 }
 
 #[test]
@@ -137,6 +147,8 @@ fn truncation_is_remembered_and_numbers_go_on() {
     drop(wal);
     let wal = Wal::open(&path, &options).unwrap();
     assert_eq!(all(&wal, 0).len(), 1);
+    drop(wal);
+    compare_with_python(&[path]);
 }
 
 #[test]
@@ -156,4 +168,6 @@ fn a_checkpoint_is_found_again() {
     assert_eq!(wal.last_checkpoint().unwrap().unwrap().seq, 2);
     assert_eq!(wal.stat().unwrap().checkpoint_seq, 2);
     assert_eq!(all(&wal, 0).len(), 2);
+    drop(wal);
+    compare_with_python(&[path]);
 }

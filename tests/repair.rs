@@ -1,6 +1,10 @@
 //! Repair and salvage: a damaged log is refused, read around, and made usable again, and nothing is
 //! dropped from it before a copy of it is kept.
 
+#[path = "common/differential.rs"]
+mod differential;
+
+use differential::compare_with_python;
 use duralog::vfs::sim::SimDisk;
 use duralog::{
     Durability, EntryKind, ErrorKind, OpenHow, Record, RecoveryPolicy, Verdict, Wal, WalOptions,
@@ -57,6 +61,13 @@ fn read(
     }
 }
 
+/// Both readers agree about what is on the disk.
+fn compare(disk: &SimDisk) {
+    let dir = tempfile::tempdir().unwrap();
+    disk.image().export(dir.path()).unwrap();
+    compare_with_python(&[dir.path().join("log")]);
+}
+
 fn segment(number: u32) -> String {
     format!("{PATH}/{number:020}.wal")
 }
@@ -84,6 +95,7 @@ fn damage_in_the_middle_is_read_around_and_repaired() {
     assert_eq!(salvaged.len(), 38);
     assert!(salvaged.iter().all(|record| all.contains(record)));
 
+    compare(&disk);
     let damaged = disk.read_file(segment(2)).unwrap();
     let report = Wal::repair_on(&disk, PATH, &mut |_, _| true).unwrap();
     assert!(report.repaired);
@@ -91,6 +103,7 @@ fn damage_in_the_middle_is_read_around_and_repaired() {
     assert_eq!(report.after.verdict, Verdict::CleanEnd, "{report:?}");
     let (after, _, error) = read(&disk, RecoveryPolicy::Default);
     assert_eq!((after, error), (before.clone(), None));
+    compare(&disk);
     let side = report.side_directory.unwrap();
     let copy = side.join(format!("{:020}.wal", 2));
     assert_eq!(disk.read_file(copy).unwrap(), damaged);
@@ -132,8 +145,10 @@ fn every_segment_can_be_missing() {
             missing == 5 || salvaged.last() == all.last(),
             "{missing}: {gaps:?}"
         );
+        compare(&disk);
         let report = Wal::repair_on(&disk, PATH, &mut |_, _| true).unwrap();
         assert!(report.repaired, "{missing}");
+        compare(&disk);
         let (after, _, error) = read(&disk, RecoveryPolicy::Default);
         assert_eq!(error, None);
         assert!(after.iter().all(|record| all.contains(record)), "{missing}");

@@ -136,6 +136,7 @@ pub fn write_all_at(
     mut data: &[u8],
 ) -> std::result::Result<(), WriteFailure> {
     let mut written = 0u64;
+    let mut interruptions = 0;
     while !data.is_empty() {
         match file.write_at(offset, data) {
             Ok(0) => {
@@ -150,11 +151,20 @@ pub fn write_all_at(
                 offset += n as u64;
                 written += n as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_worth_another_try(&error, &mut interruptions) => {}
             Err(error) => return Err(WriteFailure { written, error }),
         }
     }
     Ok(())
+}
+
+/// Interruptions of one transfer that are passed over. More are an error: a file that answers
+/// nothing else must not keep the caller for ever.
+const INTERRUPTIONS_MAX: u32 = 1000;
+
+fn is_worth_another_try(error: &io::Error, interruptions: &mut u32) -> bool {
+    *interruptions += 1;
+    error.kind() == io::ErrorKind::Interrupted && *interruptions <= INTERRUPTIONS_MAX
 }
 
 /// A write that did not complete.
@@ -181,11 +191,12 @@ impl WriteFailure {
 /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes were read.
 pub fn read_full_at(file: &dyn File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
+    let mut interruptions = 0;
     while filled < buf.len() {
         match file.read_at(offset + filled as u64, &mut buf[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_worth_another_try(&error, &mut interruptions) => {}
             Err(error) => return Err(error),
         }
     }

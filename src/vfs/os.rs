@@ -8,6 +8,7 @@
 #![allow(unsafe_code)] // system calls and one shared mapping; each use argues its safety
 
 use super::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest text about a lock's holder that is read back.
@@ -284,7 +285,7 @@ impl Vfs for RealDisk {
     }
 }
 
-fn locked_here() -> std::sync::MutexGuard<'static, BTreeSet<(u64, u64, u64)>> {
+fn locked_here() -> MutexGuard<'static, BTreeSet<(u64, u64, u64)>> {
     LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,9 +10,10 @@
 
 use super::append::group_committer::GroupCommitter;
 use super::append::segment_writer::SegmentWriter;
+use crate::sync::{Mutex, PoisonError};
 use once_cell::sync::Lazy;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 

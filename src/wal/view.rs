@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::tail_page;
 use crate::lsn::{Lsn, Seq};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Where reading ends.
 #[derive(Clone, Debug)]

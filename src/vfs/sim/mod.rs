@@ -82,11 +82,12 @@ pub use faults::{errno, Call, CallCounts, Fault, FaultPlan, Rot};
 pub use image::Image;
 pub use random::Rng;
 
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use {
     history::{Span, NEVER},
