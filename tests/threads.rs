@@ -12,6 +12,8 @@
 )]
 
 mod common;
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/process.rs"]
 mod process;
 
@@ -466,6 +468,7 @@ fn everything_at_once(sync_mode: SyncMode) {
     ));
     wal.close().unwrap();
     let report = Wal::verify(&path).unwrap();
+    differential::compare_with_python(std::slice::from_ref(&path));
     assert_eq!(report.row, "Z", "{report:?}");
     let next_seq = report.next_seq;
     let wal = Wal::open(&path, &options).unwrap();
