@@ -55,7 +55,7 @@ test-lints:
 	else echo "skipped: cargo clippy is not installed"; fi
 
 test-rust:
-	$(CARGO) test
+	$(CARGO) test --no-fail-fast
 
 # The group committer under a model checker, in a target directory of its own, since everything is
 # compiled with another flag.

@@ -50,22 +50,46 @@ use tempfile::TempDir;
 fn powercut() -> Option<&'static Path> {
     static TOOL: OnceLock<Option<PathBuf>> = OnceLock::new();
     TOOL.get_or_init(|| {
-        let manifest = root().join("../shared/tools/powercut/Cargo.toml");
-        if !manifest.is_file() {
+        let source = root().join("../shared/tools/powercut");
+        if !source.join("Cargo.toml").is_file() {
             say("skipped: ../shared/tools/powercut is not there, no power is cut");
             return None;
         }
         // target/debug/deps/powercut-…: beside "debug".
         let executable = std::env::current_exe().unwrap();
         let target = executable.ancestors().nth(3).unwrap().join("powercut");
+        // Its folder may be read-only and has no Cargo.lock: it is built from a copy, with the
+        // versions of ours where both name a package.
+        let copy = target.join("source");
+        copy_sources(&source, &copy);
+        copy_file(&root().join("Cargo.lock"), &copy.join("Cargo.lock"));
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--release", "--locked", "--quiet"]);
-        build.arg("--manifest-path").arg(manifest);
+        build.args(["build", "--release", "--quiet", "--manifest-path"]);
+        build.arg(copy.join("Cargo.toml"));
         build.arg("--target-dir").arg(&target);
         run(&mut build);
         Some(target.join("release/powercut"))
     })
     .as_deref()
+}
+
+/// What of the tool is needed to build it.
+fn copy_sources(from: &Path, to: &Path) {
+    fs::create_dir_all(to.join("src")).unwrap();
+    copy_file(&from.join("Cargo.toml"), &to.join("Cargo.toml"));
+    for entry in fs::read_dir(from.join("src")).unwrap() {
+        let entry = entry.unwrap();
+        copy_file(&entry.path(), &to.join("src").join(entry.file_name()));
+    }
+}
+
+/// Copies what is in a file but not its permissions, and leaves a copy that is up to date alone, so
+/// that nothing is built twice.
+fn copy_file(from: &Path, to: &Path) {
+    let content = fs::read(from).unwrap();
+    if fs::read(to).ok().as_ref() != Some(&content) {
+        fs::write(to, content).unwrap();
+    }
 }
 
 /// How many states to try of a program; `share` is its part of what was asked for, in per mille.

@@ -42,11 +42,11 @@ if [ -n "$packages" ]; then
         || stop "could not install$packages"
 fi
 
-# The tool's folder may be read-only: it is built from a copy.
+# The tool's folder may be read-only and has no Cargo.lock: it is built from a copy.
 mkdir -p "$work/tmp" || exit 2
 rm -rf "$work/source"
 cp -r "$source" "$work/source" && chmod -R u+w "$work/source" || exit 2
-"${CARGO:-cargo}" build --release --features disk --locked --quiet \
+"${CARGO:-cargo}" build --release --features disk --quiet \
     --manifest-path "$work/source/Cargo.toml" --target-dir "$work/build" || stop "could not build the tool"
 for program in powercut_writer powercut_check; do
     "${CC:-cc}" -std=c99 -O1 -g -I"$root/include" "$root/tests/c/$program.c" -o "$work/$program" \
