@@ -71,12 +71,17 @@ test-python: library
 mutants:
 	$(PYTHON) tools/mutants.py
 
-# The standard library stays uninstrumented: see src/sync.rs and tests/tsan.supp.
-tsan:
-	@if ls "$$(rustc --print target-libdir)"/librustc-*_rt.tsan.a >/dev/null 2>&1; then set -x; \
-	RUSTC_BOOTSTRAP=1 TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp history_size=4" \
-	RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-	$(CARGO) test --target x86_64-unknown-linux-gnu --target-dir $(TARGET)/tsan --test threads -- --test-threads=1; \
+# The standard library stays uninstrumented: see src/sync.rs and tests/tsan.supp. The other processes
+# of the tests, in C and Python, use the library as it is built for release.
+TSAN_TEST = $(CARGO) test --target x86_64-unknown-linux-gnu --target-dir $(TARGET)/tsan
+
+tsan: library
+	@if ls "$$(rustc --print target-libdir)"/librustc-*_rt.tsan.a >/dev/null 2>&1; then set -ex; \
+	export RUSTC_BOOTSTRAP=1 DURALOG_TEST_LIBRARY=$(RELEASE); \
+	export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp history_size=4"; \
+	export RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"; \
+	$(TSAN_TEST) --test threads --test processes -- --test-threads=1; \
+	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
 	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
 
 # SAMPLES, SEED, BATCHES and FS say how long and where: see the script.

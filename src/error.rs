@@ -5,6 +5,7 @@
 //! something else.
 
 use crate::lsn::Lsn;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,50 @@ pub enum ErrorKind {
     Unclean = -22,
     /// The caller's buffer is too small; the length needed was reported.
     BufferTooSmall = -23,
+    /// A precondition of an append to the event store did not hold; nothing was written. See
+    /// [`Error::conflicts`].
+    Conflict = -24,
+    /// Some events of an append, or its idempotency key, are in the store already, but not as they
+    /// were given; nothing was written. See [`Error::known_ids`].
+    Duplicate = -25,
+}
+
+/// What a precondition was about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum ConflictKind {
+    /// The version of a stream.
+    Stream = 1,
+    /// Events that match a query.
+    Condition = 2,
+    /// A saved position that would go back.
+    SavedPosition = 3,
+}
+
+/// A precondition of an append that did not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conflict {
+    /// What it was about.
+    pub kind: ConflictKind,
+    /// Which: index among the expectations, the conditions or the side records of the request.
+    pub index: usize,
+    /// Name of the stream or of the saved position.
+    pub name: String,
+    /// Of a stream, the version: -1 any, -2 any but 0, else itself. Of a condition, the position
+    /// behind which nothing was to match. Of a saved position, the one given.
+    pub expected: i64,
+    /// Of a stream, its version. Of a condition, the first position that matches. Of a saved
+    /// position, the one that is saved.
+    pub actual: u64,
+}
+
+/// What a program wants to know of an error beyond its place.
+#[derive(Clone, Debug, Default)]
+enum Details {
+    #[default]
+    None,
+    Conflicts(Vec<Conflict>),
+    KnownIds(Vec<[u8; 16]>),
 }
 
 /// Where in the log it happened, as far as it is known.
@@ -87,6 +132,7 @@ struct Inner {
     place: Place,
     #[source]
     source: Option<io::Error>,
+    details: Details,
 }
 
 /// An error with its kind, place and message. One pointer in size, so that results stay small.
@@ -102,6 +148,7 @@ impl Error {
             message: message.into(),
             place: Place::default(),
             source: None,
+            details: Details::None,
         }))
     }
 
@@ -130,6 +177,7 @@ impl Error {
                 ..Place::default()
             },
             source: Some(source),
+            details: Details::None,
         }))
     }
 
@@ -139,6 +187,41 @@ impl Error {
         let mut error = Error::io("sync", path, source);
         error.0.kind = ErrorKind::Io;
         error
+    }
+
+    /// Preconditions that did not hold: all of them.
+    #[must_use]
+    pub fn of_conflicts(conflicts: Vec<Conflict>) -> Error {
+        let what: Vec<String> = conflicts.iter().map(Conflict::to_string).collect();
+        let mut error = Error::new(ErrorKind::Conflict, what.join("; "));
+        error.0.details = Details::Conflicts(conflicts);
+        error
+    }
+
+    /// Events with these ids are in the store already.
+    #[must_use]
+    pub fn of_known_ids(message: String, ids: Vec<[u8; 16]>) -> Error {
+        let mut error = Error::new(ErrorKind::Duplicate, message);
+        error.0.details = Details::KnownIds(ids);
+        error
+    }
+
+    /// Of an error of kind `Conflict`: every precondition that did not hold.
+    #[must_use]
+    pub fn conflicts(&self) -> &[Conflict] {
+        match &self.0.details {
+            Details::Conflicts(conflicts) => conflicts,
+            _ => &[],
+        }
+    }
+
+    /// Of an error of kind `Duplicate`: the ids that are in the store already.
+    #[must_use]
+    pub fn known_ids(&self) -> &[[u8; 16]] {
+        match &self.0.details {
+            Details::KnownIds(ids) => ids,
+            _ => &[],
+        }
     }
 
     /// Memory for `len` bytes of `what` could not be had.
@@ -219,7 +302,40 @@ impl Error {
             message: self.0.message.clone(),
             place: self.0.place.clone(),
             source,
+            details: self.0.details.clone(),
         }))
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conflict { name, actual, .. } = self;
+        match (self.kind, self.expected) {
+            (ConflictKind::Stream, 0) => {
+                write!(
+                    f,
+                    "stream {name:?} has version {actual}, expected that there is none"
+                )
+            }
+            (ConflictKind::Stream, expected) if expected < 0 => {
+                write!(f, "stream {name:?} was expected to exist, and does not")
+            }
+            (ConflictKind::Stream, expected) => {
+                write!(
+                    f,
+                    "stream {name:?} has version {actual}, expected {expected}"
+                )
+            }
+            (ConflictKind::Condition, after) => write!(
+                f,
+                "condition {}: the event at position {actual} matches, expected none after {after}",
+                self.index
+            ),
+            (ConflictKind::SavedPosition, given) => write!(
+                f,
+                "saved position {name:?} is {actual}, and {given} is not beyond it"
+            ),
+        }
     }
 }
 

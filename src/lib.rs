@@ -40,6 +40,7 @@
 )]
 
 pub mod error;
+pub mod eventstore;
 pub mod ffi;
 pub mod format;
 pub mod lsn;

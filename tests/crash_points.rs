@@ -10,7 +10,9 @@
 //!   perhaps some that were issued, no other; nothing that was truncated; the newest checkpoint;
 //! * every batch ever asked for is settled as there or absent, and no id is given twice;
 //! * appending goes on, and closing and opening again gives the same;
-//! * recovery may itself be cut at each of its own operations, and comes to the same records.
+//! * recovery may itself be cut at each of its own operations, and comes to the same records;
+//! * the pure-Python reader finds the same, in a sample of the images and of what recovery makes of
+//!   them.
 //!
 //! `DURALOG_SEED` chooses another run, `DURALOG_CRASH_IMAGES` a longer one:
 //!
@@ -28,6 +30,8 @@
 mod crash_explorer;
 #[path = "common/crash_run.rs"]
 mod crash_run;
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/model.rs"]
 mod model;
 

@@ -28,7 +28,7 @@ mod differential;
 #[path = "common/log_files.rs"]
 mod log_files;
 
-use differential::compare_with_python;
+use differential::{compare_with_python, scratch};
 use duralog::format::checksum::crc32;
 use duralog::format::frame::HEADER_LEN;
 use duralog::vfs::sim::{Image, Rng, SimDisk};
@@ -1093,11 +1093,7 @@ fn engine_and_python_agree_on_damaged_and_on_forged_logs() {
     logs.push(as_written());
     for log in &logs {
         let original = log.files();
-        let keep = std::env::var_os("DURALOG_KEEP").is_some();
-        let dir = tempfile::Builder::new()
-            .disable_cleanup(keep)
-            .tempdir()
-            .unwrap();
+        let dir = scratch();
         let mut dirs: Vec<PathBuf> = Vec::new();
         let mut export = |files: &Files, what: &str| {
             let path = dir.path().join(format!("{}-{}", log.name, dirs.len()));

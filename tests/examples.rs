@@ -1,6 +1,7 @@
 //! The programs of `examples-c/` do what they say: each is compiled as strict C99 with warnings as
 //! errors, run, and its output compared; run again under valgrind where that is installed; and those
-//! that claim to survive a kill are killed.
+//! that claim to survive a kill are killed. The logs that they leave are also read by the pure-Python
+//! reader.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,8 @@
 )]
 
 mod common;
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/process.rs"]
 mod process;
 
@@ -52,6 +55,16 @@ impl Example {
         let mut command = valgrind(&self.program)?;
         command.args(arguments).current_dir(self.dir.path());
         Some(run(&mut command))
+    }
+}
+
+/// Its programs have ended by now.
+impl Drop for Example {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let compared = differential::compare_logs_below(self.dir.path());
+            assert!(compared > 0, "an example without a log");
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! closing, death of the process and reopening, once to count its calls and then once for each
 //! call, each errno and each of "once" and "from then on". The ledger (`common/sim_log.rs`) holds
 //! what the caller was told; after the disk works again the log is opened twice and compared with
-//! it, and the power is cut after the failure and at the end.
+//! it, and the power is cut after the failure and at the end. A sample of what the cuts leave is also
+//! read by Python (`common/differential.rs`).
 //!
 //! `DURALOG_CRASH_STATES` sets how many states are looked at in each run (4).
 
@@ -16,16 +17,19 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/sim_log.rs"]
 mod sim_log;
 
+use differential::Images;
 use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, Rng, SimDisk};
 use duralog::{BatchStatus, Durability, ErrorKind, Record, SyncMode, Wal};
 use sim_log::{for_each, open_on, replay, value, Fate, Known, Op, Run};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 /// No case takes this long: what does, hangs.
@@ -185,10 +189,11 @@ struct Tally {
     failing: AtomicU64,
     doubtful: AtomicU64,
     states: AtomicU64,
+    images: Mutex<Option<Images>>,
 }
 
 impl Tally {
-    fn add(&self, run: &Run) {
+    fn add(&self, case: &dyn std::fmt::Debug, run: &Run) {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let failing = u64::from(!run.ledger.errors.is_empty());
         self.failing.fetch_add(failing, Ordering::Relaxed);
@@ -196,11 +201,20 @@ impl Tally {
         let doubtful = run.ledger.batches.iter().filter(is_doubtful).count() as u64;
         self.doubtful.fetch_add(doubtful, Ordering::Relaxed);
         self.states.fetch_add(run.states_seen, Ordering::Relaxed);
+        let mut images = self.images.lock().unwrap();
+        let images = images.get_or_insert_with(Images::new);
+        for image in &run.sampled {
+            let errors = &run.ledger.errors;
+            images.add(image, sim_log::PATH, &format!("{case:?}: {errors:?}"));
+        }
     }
 
     fn say(&self, what: &str, begun: Instant) {
+        let mut images = self.images.lock().unwrap();
+        let compared = images.as_mut().map_or(0, Images::finish);
         say(&format!(
-            "{what}: {} runs, {} with an error, {} batches in doubt settled, {} crash states, {:.1} s",
+            "{what}: {} runs, {} with an error, {} batches in doubt settled, {} crash states, of \
+             which {compared} compared with Python, {:.1} s",
             self.runs.load(Ordering::Relaxed),
             self.failing.load(Ordering::Relaxed),
             self.doubtful.load(Ordering::Relaxed),
@@ -225,7 +239,7 @@ fn run_all(
         run.run(&ops);
         judge(&run);
         run.finish();
-        counted.add(&run);
+        counted.add(case, &run);
     });
     tally.say(what, begun);
 }
@@ -344,7 +358,7 @@ fn full_means_that_nothing_was_written() {
             }
         }
         run.finish();
-        counted.add(&run);
+        counted.add(case, &run);
     });
     tally.say("short, then no space", begun);
 }
@@ -414,7 +428,7 @@ fn several_faults_in_one_run() {
         run.crash_states = crash_states();
         run.run(&ops);
         run.finish();
-        counted.add(&run);
+        counted.add(&format!("seed {seed}"), &run);
     });
     tally.say("several faults", begun);
 }

@@ -4,7 +4,8 @@
 //! Two ways to fill one up. A tmpfs of 1 MiB, where the test may mount one: space comes back when a
 //! ballast file is deleted, or when the log is truncated. A limit on the size of files
 //! (`RLIMIT_FSIZE`) in a child process: it comes back when the limit is raised. What can't be done
-//! is skipped with a message. `tests/faults.rs` meets a full disk at every single call.
+//! is skipped with a message. `tests/faults.rs` meets a full disk at every single call. The logs that
+//! are left are also read by the pure-Python reader.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +13,9 @@
     reason = "a test stops at the first surprise"
 )]
 #![allow(unsafe_code)] // a limit of the process, and one signal ignored
+
+#[path = "common/differential.rs"]
+mod differential;
 
 use duralog::{Durability, ErrorKind, OpenHow, Record, Wal, WalOptions};
 use std::fs;
@@ -107,8 +111,12 @@ impl Mounted {
     }
 }
 
+/// The log in it, made later, is closed by now.
 impl Drop for Mounted {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            differential::compare_logs_below(self.0.path());
+        }
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
@@ -270,6 +278,8 @@ fn a_limit_on_file_sizes_is_met_cleanly_and_can_be_raised() {
     assert!(text.contains("the child went on"), "{text}");
     let wal = Wal::open(directory.path().join("log"), &WalOptions::default()).unwrap();
     check(&wal, 1, wal.stat().unwrap().last_seq + 1);
+    drop(wal);
+    differential::compare_logs_below(directory.path());
 }
 
 /// Does nothing but in the child process that the test above starts.

@@ -678,6 +678,71 @@ fn headers_that_all_claim_the_rest_of_the_file_are_given_up() {
     finish("claims", ground.cases, base);
 }
 
+/// Without its header, a segment is looked through for frames of any use of the file.
+#[test]
+fn frames_behind_a_damaged_header_are_looked_for_in_linear_time() {
+    let _alone = alone();
+    let base = LIVE.load(Ordering::Relaxed);
+    let mut ground = Ground::new();
+    let build = |make: &dyn Fn(&mut Segment)| {
+        let mut segment = Segment::new(header(1, 4096, 1));
+        make(&mut segment);
+        // The first frame is damaged too.
+        segment.bytes[..4096 + 64].fill(0);
+        segment.end()
+    };
+    let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+    let cases: [(&str, Vec<u8>); 4] = [
+        (
+            "marks",
+            build(&|segment| {
+                (0..300_000).fold(segment, |segment, _| segment.mark());
+            }),
+        ),
+        (
+            "a salt for each frame",
+            build(&|segment| {
+                for salt in 1..300_000 {
+                    segment.frame(frame_type::MARK, 0, 0, &[], |head| head.salt = salt);
+                }
+            }),
+        ),
+        (
+            "any numbers",
+            build(&|segment| {
+                for value in NUMBERS.repeat(100) {
+                    segment.frame(frame_type::MARK, 0, 0, &[], |head| head.lsn = Lsn(value));
+                    segment.frame(frame_type::MARK, 0, 0, &[], |head| head.first_seq = value);
+                }
+            }),
+        ),
+        (
+            "claims",
+            build(&|segment| {
+                let total: u32 = 16 << 20;
+                while (segment.bytes.len() as u32) < total {
+                    let rest = total - segment.bytes.len() as u32;
+                    let claim = |head: &mut FrameHeader| head.payload_len = rest;
+                    segment.frame(frame_type::BATCH, flags, 1, &[], claim);
+                }
+                segment.bytes.resize(32 << 20, 1);
+            }),
+        ),
+    ];
+    for (what, bytes) in cases {
+        let begun = Instant::now();
+        ground.log(&[(1, bytes.clone())], None);
+        ground.log(&[(1, bytes.clone())], Some(&slots(&control(), &control())));
+        let mut many = two_segments(|_| {});
+        many.push((3, bytes.clone()));
+        many.push((4, bytes));
+        ground.log(&many, None);
+        let took = begun.elapsed().as_secs_f64();
+        say(&format!("  {what}: everything in {took:.1} s"));
+    }
+    finish("damaged headers", ground.cases, base);
+}
+
 #[test]
 fn files_that_claim_to_be_huge_are_skipped_over() {
     let _alone = alone();

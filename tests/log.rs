@@ -31,6 +31,8 @@ fn what_was_appended_is_replayed_after_a_clean_close() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let wal = open(&path);
+    // Also for a log that is new.
+    assert!(wal.recovery_report().duration_ns > 0);
     assert_eq!(
         wal.append(put("a", "1"), Durability::AsOpened).unwrap().seq,
         1

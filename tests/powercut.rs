@@ -15,6 +15,8 @@
 //!   whether the program ends or opens the log again and goes on?
 //! - *nest*: also if the power goes again while the log is recovered?
 //!
+//! A few states of each program are kept and also read by the pure-Python reader.
+//!
 //! `DURALOG_POWERCUT_SAMPLES` is how many states are tried of each program (2000), and
 //! `DURALOG_SEED` chooses them (1). A long run:
 //!
@@ -33,6 +35,8 @@
 )]
 
 mod common;
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/process.rs"]
 mod process;
 
@@ -214,6 +218,22 @@ impl Recorded {
         output
     }
 
+    /// The engine and the pure-Python reader find the same in some of the states.
+    fn is_read_by_python(&self, share: u64) {
+        let kept = self.path("kept");
+        fs::create_dir(&kept).unwrap();
+        let keep = self.path("keep.sh");
+        fs::write(&keep, "cp -r . $(mktemp -d \"$1/XXXXXX\")\n").unwrap();
+        let output = self.explore(share, &[], &shell(&["sh", text(&keep), text(&kept)]));
+        assert!(output.status.success(), "{}: {output:?}", self.name);
+        let compared = differential::compare_logs_below(&kept);
+        assert!(compared > 0, "{}: no state was kept", self.name);
+        say(&format!(
+            "powercut, {}: {compared} compared with Python",
+            self.name
+        ));
+    }
+
     /// No state is bad, in three ways of losing power.
     fn has_no_bad_state(&self, share: u64, check: &str) {
         let ways: [&[&str]; 3] = [&[], &["--sector", "64"], &["--stale", "yes"]];
@@ -228,6 +248,7 @@ impl Recorded {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
+        self.is_read_by_python(share / 20);
     }
 
     /// Nothing acknowledged is in doubt, and no state is bad.

@@ -10,6 +10,8 @@
 //! - Reading writes nothing, and needs no right to.
 //! - After fork the child's copy of a handle is of no use, and says so.
 //! - The mode `interval` keeps its promise while nobody calls.
+//!
+//! What each test leaves is read by the engine and by the pure-Python reader, who must agree.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +20,8 @@
 )]
 
 mod common;
+#[path = "common/differential.rs"]
+mod differential;
 #[path = "common/process.rs"]
 mod process;
 
@@ -78,6 +82,16 @@ impl Workshop {
         let mut follower = Reporter::start(&mut command);
         follower.expect("O");
         follower
+    }
+}
+
+/// Dropped after every writer, which was made later: nothing is open any more.
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let compared = differential::compare_logs_below(self.directory.path());
+            assert!(compared > 0, "a test without a log");
+        }
     }
 }
 

@@ -74,6 +74,11 @@ pub enum duralog_status_code_t {
     DURALOG_E_UNCLEAN = -22,
     /// The buffer given is too small; the length needed was reported.
     DURALOG_E_BUFFER_TOO_SMALL = -23,
+    /// A precondition of an append to an event store did not hold; nothing was written.
+    DURALOG_E_CONFLICT = -24,
+    /// Events of an append, or its idempotency key, are in the store already, but not as they were
+    /// given; nothing was written.
+    DURALOG_E_DUPLICATE = -25,
 }
 
 use duralog_status_code_t::*;
@@ -109,12 +114,14 @@ pub(super) fn status_of(kind: ErrorKind) -> duralog_status_t {
         ErrorKind::Internal => DURALOG_E_INTERNAL,
         ErrorKind::Unclean => DURALOG_E_UNCLEAN,
         ErrorKind::BufferTooSmall => DURALOG_E_BUFFER_TOO_SMALL,
+        ErrorKind::Conflict => DURALOG_E_CONFLICT,
+        ErrorKind::Duplicate => DURALOG_E_DUPLICATE,
     };
     code as duralog_status_t
 }
 
 /// Every number with its name, in the order of the header.
-const NAMES: [(duralog_status_code_t, &CStr); 26] = [
+const NAMES: [(duralog_status_code_t, &CStr); 28] = [
     (DURALOG_OK, c"DURALOG_OK"),
     (DURALOG_END, c"DURALOG_END"),
     (DURALOG_STOPPED, c"DURALOG_STOPPED"),
@@ -141,6 +148,8 @@ const NAMES: [(duralog_status_code_t, &CStr); 26] = [
     (DURALOG_E_INTERNAL, c"DURALOG_E_INTERNAL"),
     (DURALOG_E_UNCLEAN, c"DURALOG_E_UNCLEAN"),
     (DURALOG_E_BUFFER_TOO_SMALL, c"DURALOG_E_BUFFER_TOO_SMALL"),
+    (DURALOG_E_CONFLICT, c"DURALOG_E_CONFLICT"),
+    (DURALOG_E_DUPLICATE, c"DURALOG_E_DUPLICATE"),
 ];
 
 /// Name of a status, such as "DURALOG_E_BUSY"; "DURALOG_E_UNKNOWN" for a number that is none.

@@ -127,6 +127,23 @@ impl FrameHeader {
         (header.frame_type != 0 && header.durable_lsn <= header.lsn).then_some(header)
     }
 
+    /// The header of a frame that is live in some generation, not known which: that of the frame
+    /// itself. Cheap for most bytes that are none: what it would claim is looked at first.
+    #[must_use]
+    pub fn decode_of_any(bytes: &[u8]) -> Option<FrameHeader> {
+        let bytes = bytes.get(..HEADER_LEN)?;
+        let claim = Self::decode_unchecked(bytes);
+        let possible = claim.frame_type != 0
+            && claim.salt != 0
+            && claim.durable_lsn <= claim.lsn
+            && claim.lsn.0 % 8 == 0
+            && claim.payload_len as usize <= PAYLOAD_LEN_MAX;
+        if !possible {
+            return None;
+        }
+        Self::decode(bytes).map(|(header, _)| header)
+    }
+
     /// Size of the whole frame: header, payload, padding.
     #[must_use]
     pub fn frame_len(&self) -> u64 {

@@ -6,10 +6,13 @@
 
 pub mod checksum;
 pub mod control;
+pub mod digest;
+pub mod event;
 pub mod frame;
 pub mod record;
 pub mod segment_header;
 pub mod tail_page;
+pub mod varint;
 
 /// `format_major` that this library writes and reads (FORMAT.md section 15).
 pub const FORMAT_MAJOR: u16 = 1;

@@ -31,15 +31,18 @@ use crate::format::frame::{frame_flag, frame_type, PAYLOAD_LEN_MAX};
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::os::RealDisk;
 use crate::vfs::Vfs;
-use append::batch_encoder::{check_batch, Author, EncodedPayload};
-use append::group_committer::GroupCommitter;
+pub(crate) use append::batch_encoder::EncodedPayload;
+use append::batch_encoder::{check_batch, Author};
+use append::group_committer::{Alone, GroupCommitter};
 use append::segment_writer::SegmentWriter;
 use housekeeper::Charge;
+pub(crate) use layout::segment_name as segment_file_name;
 use layout::Layout;
+pub(crate) use replay::cursor::RecordPlace;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
-use view::LogView;
+pub(crate) use view::LogView;
 
 /// What a call asks for beyond the mode in which the log was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,7 +158,7 @@ impl Wal {
         open::repair_log(vfs, &Layout::new(path.as_ref()), progress)
     }
 
-    fn check_process(&self) -> Result<()> {
+    pub(crate) fn check_process(&self) -> Result<()> {
         if self.view.vfs.fork_count() == self.fork_count {
             return Ok(());
         }
@@ -247,6 +250,65 @@ impl Wal {
         result
     }
 
+    /// Commits batches of the event store, each in a frame of its own, in one group. Tells the
+    /// result of each, in order; those that fail are the last ones. An error: nothing was written.
+    pub(crate) fn append_encoded(
+        &self,
+        payloads: &[EncodedPayload],
+        durability: Durability,
+        tell: impl FnMut(Result<Receipt>),
+    ) -> Result<()> {
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        let sync = durability == Durability::Durable;
+        let committer = self.committer()?;
+        let result = committer.commit_each(payloads, frame_type::BATCH, flags, sync, tell);
+        if let Some(charge) = &self.charge {
+            charge.stir(self.fork_count);
+        }
+        result
+    }
+
+    /// Commits one batch of the event store that may need several frames.
+    pub(crate) fn append_events<'a, I: Iterator<Item = Record<'a>>>(
+        &self,
+        records: impl Fn() -> I,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        self.append_records(records, flags, durability, Author::EventStore)
+    }
+
+    /// Payload beyond which a batch needs several frames.
+    pub(crate) fn frame_payload_target(&self) -> usize {
+        self.frame_payload_target
+    }
+
+    /// Frames appended from now on are not dated before `time_ns`.
+    pub(crate) fn raise_time(&self, time_ns: u64) -> Result<()> {
+        self.committer()?.alone(|writer| {
+            writer.raise_time(time_ns);
+            Alone::done(())
+        })
+    }
+
+    /// What the log is read through.
+    pub(crate) fn view(&self) -> &Arc<LogView> {
+        &self.view
+    }
+
+    /// Why nothing more can be appended, if that is so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match &self.committer {
+            Some(committer) => committer.refusal(),
+            None => None,
+        }
+    }
+
+    /// The log's id.
+    pub(crate) fn log_id(&self) -> &[u8; 16] {
+        &self.log_id
+    }
+
     /// Promises on the disk that what was appended is durable, as the library does by itself when
     /// a log has been idle for a moment: writes a MARK and notes it in the control file. Does
     /// nothing if such a promise is there already.
@@ -300,7 +362,7 @@ impl Wal {
         Ok(Cursor::new(Arc::clone(&self.view), after_seq, true))
     }
 
-    fn check_readable(&self) -> Result<()> {
+    pub(crate) fn check_readable(&self) -> Result<()> {
         self.check_process()?;
         match self
             .committer

@@ -12,9 +12,7 @@ use super::recovery::repair::repair;
 use super::recovery::restart::{new_salt, restart};
 use super::replay::cursor::{Cursor, EntryKind};
 use super::report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Verdict};
-use super::segment_file::{
-    check_ready_dir, discard, open_segment, prepare_segment, publish_segment,
-};
+use super::segment_file::{check_ready_dir, discard, prepare_segment, publish_segment};
 use super::survey::{glance, survey, Found, Survey};
 use super::view::{no_log, Limit, LogView};
 use super::{BatchStatus, Checkpoint, Wal};
@@ -102,6 +100,7 @@ fn create(
     options: &WalOptions,
     lock: Box<dyn LockGuard>,
 ) -> Result<Wal> {
+    let begin = vfs.monotonic_ns();
     // The log's own name: without this a power cut could take the directory with all that is
     // acknowledged in it. Also where the directory was there before: a creation that died may
     // have left it without this.
@@ -163,7 +162,7 @@ fn create(
         last_segment: 1,
         truncated_seq: 0,
         reason: String::new(),
-        duration_ns: 0,
+        duration_ns: vfs.monotonic_ns().saturating_sub(begin),
         repaired: false,
     };
     let start = Start {
@@ -410,7 +409,9 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
         }
     };
     let header = view.segments().into_iter().next();
-    if let Some(header) = &header {
+    // One that was rebuilt need not know the application.
+    let known = |header: &&SegmentHeader| view.damaged_header(header.segment_number).is_none();
+    if let Some(header) = header.as_ref().filter(known) {
         check_application(options, header)?;
     }
     if options.recovery_policy == RecoveryPolicy::Strict && report.verdict != Verdict::CleanEnd {
@@ -568,15 +569,14 @@ pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchSt
         return Ok(BatchStatus::Absent);
     };
     let number = header.segment_number;
-    let file = match open_segment(view.vfs.as_ref(), &view.layout, number) {
-        Ok((file, _)) => file,
+    let mut reader = match view.reader_of(&header) {
+        Ok(reader) => reader,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BatchStatus::Truncated),
         Err(error) => return Err(error),
     };
-    let path = view.layout.segment(number);
-    let mut reader = super::replay::segment_reader::SegmentReader::new(file, path, header.clone());
     match view.limit_of(number) {
         Limit::Declared(successor) => reader.set_limit(successor.prev_end_lsn),
+        Limit::Undeclared(successor) => reader.set_limit(successor.base_lsn),
         Limit::End(end) => reader.set_limit(end.lsn),
         Limit::Gone => return Ok(BatchStatus::Truncated),
     }

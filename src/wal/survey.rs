@@ -74,6 +74,15 @@ fn room_or_foreign(entries: Vec<DirEntry>) -> Found {
 
 /// Looks at the directory. An error is one of reading; damage is part of the answer.
 pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
+    survey_as(vfs, layout, false)
+}
+
+/// Like [`survey`], for who takes a lone file that is no segment for a damaged one.
+pub(crate) fn survey_damaged(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
+    survey_as(vfs, layout, true)
+}
+
+fn survey_as(vfs: &dyn Vfs, layout: &Layout, lone_is_damaged: bool) -> Result<Found> {
     let entries = match vfs.list(layout.dir()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -126,7 +135,7 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
             let why = "the control file names it and a greater one as the first";
             found.unusable = Some(missing(layout, newest.last_segment, why));
         }
-        _ => found.judge_headers(vfs, layout, &numbers)?,
+        _ => found.judge_headers(vfs, layout, &numbers, lone_is_damaged)?,
     }
     if found.control.newest.is_none() {
         if let Some(header) = found.segments.values().next() {
@@ -167,7 +176,14 @@ pub(crate) fn usable_segments(
 
 impl Survey {
     /// Opens the segments in order and stops at the first that can't be used.
-    fn judge_headers(&mut self, vfs: &dyn Vfs, layout: &Layout, numbers: &[u64]) -> Result<()> {
+    fn judge_headers(
+        &mut self,
+        vfs: &dyn Vfs,
+        layout: &Layout,
+        numbers: &[u64],
+        lone_is_damaged: bool,
+    ) -> Result<()> {
+        let lone = numbers.len() == 1 && self.control.newest.is_none() && !lone_is_damaged;
         let mut expected = self.first_segment;
         for &number in numbers {
             if number != expected {
@@ -181,9 +197,7 @@ impl Survey {
                     // A lone file that is no segment makes no log, and a newer log is not a
                     // damaged one: both are the answer to the whole question.
                     ErrorKind::Newer => return Err(error),
-                    ErrorKind::NotALog if numbers.len() == 1 && self.control.newest.is_none() => {
-                        return Err(error)
-                    }
+                    ErrorKind::NotALog if lone => return Err(error),
                     ErrorKind::NotALog | ErrorKind::Corrupt => {
                         let place = error.place().clone();
                         self.unusable = Some(Unusable {

@@ -4,16 +4,19 @@
 //! handle opened for reading only has no writer: it looks at the directory again when a cursor
 //! arrives at the end ([`LogView::refresh`]).
 
-use super::layout::Layout;
+use super::layout::{segment_name, Layout};
 use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, silent, Extent};
+use super::replay::rebuild::{rebuild_headers, DamagedHeader};
+use super::replay::segment_reader::SegmentReader;
 use super::report::{EvidenceSource, RecoveryReport, Verdict};
-use super::survey::{survey, usable_segments, Found, Survey};
+use super::segment_file::open_segment;
+use super::survey::{survey, survey_damaged, usable_segments, Found, Survey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::tail_page;
 use crate::lsn::{Lsn, Seq};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::vfs::Vfs;
+use crate::vfs::{OpenMode, Vfs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +39,9 @@ pub(crate) struct End {
 pub(crate) enum Limit {
     /// Up to where the next segment says that it ends.
     Declared(SegmentHeader),
+    /// Up to where the next segment begins, at most: its header, which would say where this one
+    /// ends, was rebuilt from its frames.
+    Undeclared(SegmentHeader),
     /// It is the last one: up to where reading ends for now.
     End(End),
     /// It was truncated, and so was the next one.
@@ -47,6 +53,7 @@ impl Limit {
     pub(crate) fn lsn(&self, raw: bool) -> Lsn {
         match self {
             Limit::Declared(successor) => successor.prev_end_lsn,
+            Limit::Undeclared(successor) => successor.base_lsn,
             Limit::End(end) if raw => end.raw_lsn,
             Limit::End(end) => end.lsn,
             Limit::Gone => Lsn::NONE,
@@ -69,6 +76,8 @@ struct State {
 /// What is known of a log that is read by whatever can be read of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Salvaged {
+    /// The log begins with this segment.
+    pub(crate) first_segment: u64,
     /// The log goes up to this segment.
     pub(crate) last_segment: u64,
     /// And at least up to here.
@@ -84,6 +93,8 @@ pub(crate) struct LogView {
     read_only: bool,
     /// Set if cursors pass over damage.
     salvaged: Option<Salvaged>,
+    /// The segments with a damaged header, if cursors pass over damage.
+    damaged: BTreeMap<u64, DamagedHeader>,
     state: Mutex<State>,
 }
 
@@ -101,6 +112,7 @@ impl LogView {
             layout,
             read_only: false,
             salvaged: None,
+            damaged: BTreeMap::new(),
             state: Mutex::new(State {
                 segments,
                 end: End {
@@ -127,28 +139,42 @@ impl LogView {
             layout,
             read_only: true,
             salvaged: None,
+            damaged: BTreeMap::new(),
             state: Mutex::new(state),
         };
         Ok((view, report))
     }
 
-    /// The view of a reader that takes what it can get: every segment whose header can be used,
-    /// and no end but the end of the files.
+    /// The view of a reader that takes what it can get: every segment whose header can be used or
+    /// is given back by its frames, and no end but the end of the files.
     pub(crate) fn of_salvager(
         vfs: Arc<dyn Vfs>,
         layout: Layout,
     ) -> Result<(LogView, RecoveryReport)> {
-        let Found::Log(found) = survey(vfs.as_ref(), &layout)? else {
+        let (surveyed, lone) = match survey(vfs.as_ref(), &layout) {
+            // One file that does not begin like a segment. What stands behind may say that it is.
+            Err(error) if error.kind() == ErrorKind::NotALog => {
+                (survey_damaged(vfs.as_ref(), &layout)?, Some(error))
+            }
+            surveyed => (surveyed?, None),
+        };
+        let Found::Log(found) = surveyed else {
             return Err(no_log(&layout));
         };
         let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole, &mut silent)?.report;
         let mut segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
         keep_one_log(&mut segments, &found.log_id());
+        let damaged = rebuild_headers(vfs.as_ref(), &layout, &found, &mut segments)?;
+        if let (Some(error), true) = (lone, segments.is_empty()) {
+            return Err(error);
+        }
         let view = LogView {
             vfs,
             layout,
             read_only: false,
+            damaged,
             salvaged: Some(Salvaged {
+                first_segment: found.first_segment,
                 last_segment: found.last_segment,
                 evidence_lsn: report.evidence_lsn,
             }),
@@ -170,6 +196,47 @@ impl LogView {
 
     pub(crate) fn salvaged(&self) -> Option<Salvaged> {
         self.salvaged
+    }
+
+    /// What is known of a damaged header, if that of segment `number` is.
+    pub(crate) fn damaged_header(&self, number: u64) -> Option<&DamagedHeader> {
+        self.damaged.get(&number)
+    }
+
+    /// What is wrong with the headers of the segments from `first` to before `behind`, as the end
+    /// of a sentence; empty if nothing is known.
+    pub(crate) fn damage_between(&self, first: u64, behind: u64) -> String {
+        let mut damaged = self.damaged.range(first..behind.max(first));
+        match damaged.next() {
+            Some((number, damage)) => format!("; {}: {}", segment_name(*number), damage.what),
+            None => String::new(),
+        }
+    }
+
+    /// The walk of a segment of this view, whose header may have been rebuilt.
+    pub(crate) fn reader_of(&self, header: &SegmentHeader) -> Result<SegmentReader> {
+        let number = header.segment_number;
+        let path = self.layout.segment(number);
+        let Some(damage) = self.damaged_header(number) else {
+            let (file, found) = open_segment(self.vfs.as_ref(), &self.layout, number)?;
+            return Ok(SegmentReader::new(file, path, found));
+        };
+        let file = self
+            .vfs
+            .open(&path, OpenMode::Read)
+            .map_err(|error| Error::io("open", &path, error))?;
+        let mut reader = SegmentReader::new(file, path, header.clone());
+        reader.jump_to(u64::from(header.header_size), damage.first_link);
+        Ok(reader)
+    }
+
+    /// Number from which on nothing in segment `number` is part of the log, for who reads beyond
+    /// the places that headers declare.
+    pub(crate) fn seq_end_of(&self, number: u64) -> Seq {
+        let declared = matches!(self.limit_of(number), Limit::Declared(_));
+        let next = self.segment_after(number).filter(|_| !declared);
+        let next = next.filter(|_| self.salvaged.is_some());
+        next.map_or(Seq::MAX, |header| header.first_seq)
     }
 
     /// The first segment with a number greater than `number`.
@@ -214,6 +281,9 @@ impl LogView {
     pub(crate) fn limit_of(&self, number: u64) -> Limit {
         let state = self.state();
         if let Some(successor) = state.segments.get(&(number + 1)) {
+            if self.damaged.contains_key(&(number + 1)) {
+                return Limit::Undeclared(successor.clone());
+            }
             return Limit::Declared(successor.clone());
         }
         match state.segments.keys().next() {

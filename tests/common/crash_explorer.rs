@@ -9,6 +9,9 @@
 //! zeros, stale bytes and random bytes. An image that was seen with the same expectation is checked
 //! once. (Lock file and tail page do not count for that: after a power cut they say nothing.)
 //!
+//! A sample of the images is also read by the pure-Python reader (`common/differential.rs`), and of
+//! some of these what recovery makes of them.
+//!
 //! A failing state is shrunk to what must be lost for it to fail, and printed with the command that
 //! brings it back.
 
@@ -20,6 +23,7 @@
 )]
 
 use crate::crash_run::{Run, LOG};
+use crate::differential::{in_sample, one_in, Images};
 use crate::model::{Batch, Expectation, Found, Model};
 use duralog::vfs::sim::{CrashState, CrashStates, Fill, Image, Moment, Rng, SimDisk};
 use duralog::{
@@ -219,6 +223,8 @@ pub(crate) struct Explorer {
     /// Kinds of recovery that were killed at each of their operations.
     kinds: HashSet<u64>,
     rng: Rng,
+    /// What Python is to read.
+    images: Images,
 }
 
 /// How much of a run is looked at, and how closely.
@@ -267,6 +273,7 @@ impl Explorer {
             began: Instant::now(),
             kinds: HashSet::new(),
             rng: Rng::new(seed),
+            images: Images::new(),
         }
     }
 
@@ -353,12 +360,17 @@ impl Explorer {
             for state in states.states(draw, budget) {
                 self.laid_out += 1;
                 let image = state.image();
-                if !self.seen.insert(identity(&image, expected)) {
+                let identity = identity(&image, expected);
+                if !self.seen.insert(identity) {
                     continue;
                 }
                 self.checked += 1;
                 match self.examine(&image, run, expected, plan.depth) {
                     Ok(outcome) => {
+                        if in_sample(identity, 1) {
+                            let whole = identity % (4 * one_in()) == 0;
+                            self.compare(&image, run, plan, moment, whole);
+                        }
                         self.kill_recovery(run, plan, moment, expected, &state, &outcome)
                     }
                     Err(what) => self.fail(run, plan, moment, fill, expected, &state, &what),
@@ -378,6 +390,26 @@ impl Explorer {
             check(image, &run.model, expected, &run.options, depth)
         }));
         checked.unwrap_or_else(|_| Err("PANIC".to_owned()))
+    }
+
+    /// Lets Python read the image as the death left it; if `whole`, also as its recovery leaves it,
+    /// and when it was closed after that.
+    fn compare(&mut self, image: &Image, run: &Run, plan: Plan, moment: &Moment, whole: bool) {
+        let (death, operation) = (plan.death, moment.operation);
+        let history = format!("{}; {death:?} dies at operation {operation}", run.history);
+        self.images.add(image, LOG, &history);
+        if !whole {
+            return;
+        }
+        let disk = SimDisk::from_image(image, 99);
+        let wal = Wal::open_on(Arc::new(disk.clone()), LOG, &run.options).unwrap();
+        let recovered = format!("{history}; recovered");
+        self.images.add(&disk.image(), LOG, &recovered);
+        let record = Record::put(b"after", b"recovery");
+        wal.append(record, Durability::Durable).unwrap();
+        wal.close().unwrap();
+        let closed = format!("{recovered}, appended to and closed");
+        self.images.add(&disk.image(), LOG, &closed);
     }
 
     /// Recovery of an image is a run of its own, which is cut like any other and must always come
@@ -457,12 +489,13 @@ impl Explorer {
 
     /// Tells what was done, in CI too, where the output of tests that pass is not shown; and that
     /// it was not less than it should be.
-    pub(crate) fn report(&self, least: u64) {
+    pub(crate) fn report(&mut self, least: u64) {
+        let compared = self.images.finish() as u64;
         let elapsed = self.began.elapsed().max(Duration::from_millis(1));
         let _ = writeln!(
             std::io::stderr(),
             "{}: {} distinct images ({} laid out) of {} moments ({} sampled), {} recoveries cut \
-             again; {:.1} s, {:.0} images/s; DURALOG_SEED={}",
+             again, {compared} compared with Python; {:.1} s, {:.0} images/s; DURALOG_SEED={}",
             self.test,
             self.checked,
             self.laid_out,
@@ -477,6 +510,10 @@ impl Explorer {
             self.checked >= least,
             "{} images, not {least}",
             self.checked
+        );
+        assert!(
+            compared >= self.checked / (2 * one_in()),
+            "{compared} images compared with Python"
         );
     }
 }

@@ -4,6 +4,10 @@
 //! of JSON, in the words that `duralog.format.describe` defines; one Python process reads every
 //! directory by itself and reports each field that differs. The directories must not be open for
 //! writing.
+//!
+//! Of images of simulated disks, which are very many, a sample is compared: one in
+//! `DURALOG_COMPARE_ONE_IN` (150), the same ones again with the same seed. `DURALOG_KEEP=1` keeps
+//! the directories that were made for this, each with a text beside it that says where it is from.
 
 #![allow(dead_code, reason = "each test uses its part of it")]
 #![allow(
@@ -13,14 +17,17 @@
 )]
 
 use duralog::format::checksum::crc32;
+use duralog::format::tail_page::{evidence_check, PAGE_LEN, WORDS_EVIDENCE};
 use duralog::vfs::os::RealDisk;
+use duralog::vfs::sim::{Image, SimDisk};
 use duralog::vfs::Vfs;
 use duralog::wal::ControlState;
-use duralog::{ErrorKind, OpenHow, RecoveryReport, Result, Wal, WalOptions};
+use duralog::{ErrorKind, Lsn, OpenHow, RecoveryReport, Result, Wal, WalOptions};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
 
 /// What replay of a log delivers, up to where it ends or fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,11 +90,10 @@ fn fields(report: &RecoveryReport, replayed: &Replayed) -> String {
     )
 }
 
-/// What the engine says about the directory `dir`, as one line of JSON.
-pub(crate) fn describe(dir: &Path) -> String {
-    let disk = Arc::new(RealDisk::new());
-    let said = Wal::verify_on(disk.as_ref(), dir, &mut |_, _| true)
-        .and_then(|report| Ok(fields(&report, &replayed(disk, dir)?)))
+/// What the engine says about the log at `dir` on `vfs`, as the inside of a JSON object.
+fn said_of(vfs: Arc<dyn Vfs>, dir: &Path) -> String {
+    Wal::verify_on(vfs.as_ref(), dir, &mut |_, _| true)
+        .and_then(|report| Ok(fields(&report, &replayed(vfs, dir)?)))
         .unwrap_or_else(|error| {
             let verdict = match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotALog => "NOT_A_LOG",
@@ -96,7 +102,12 @@ pub(crate) fn describe(dir: &Path) -> String {
                 other => panic!("{}: {other:?}: {error}", dir.display()),
             };
             format!("\"verdict\": \"{verdict}\"")
-        });
+        })
+}
+
+/// What the engine says about the directory `dir`, as one line of JSON.
+pub(crate) fn describe(dir: &Path) -> String {
+    let said = said_of(Arc::new(RealDisk::new()), dir);
     format!("{{\"path\": {}, {said}}}", quoted(dir.to_str().unwrap()))
 }
 
@@ -152,4 +163,136 @@ pub(crate) fn compare_with_python(dirs: &[PathBuf]) -> usize {
         );
     }
     dirs.len()
+}
+
+/// The same for every log below `dir`, at any depth.
+pub(crate) fn compare_logs_below(dir: &Path) -> usize {
+    let (mut logs, mut todo) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = todo.pop() {
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        let is_log = |path: &PathBuf| {
+            path.extension().is_some_and(|end| end == "wal") || path.ends_with("control")
+        };
+        if paths.iter().any(is_log) {
+            logs.push(dir);
+        } else {
+            paths.retain(|path| path.is_dir());
+            todo.append(&mut paths);
+        }
+    }
+    match logs.len() {
+        0 => 0,
+        _ => compare_with_python(&logs),
+    }
+}
+
+// ---- images of simulated disks -------------------------------------------------------------------
+
+/// One image in so many is compared.
+pub(crate) fn one_in() -> u64 {
+    static ONE_IN: OnceLock<u64> = OnceLock::new();
+    *ONE_IN.get_or_init(|| match std::env::var("DURALOG_COMPARE_ONE_IN") {
+        Ok(text) => match text.parse() {
+            Ok(number) if number > 0 => number,
+            _ => panic!("DURALOG_COMPARE_ONE_IN={text}: not a positive number"),
+        },
+        Err(_) => 150,
+    })
+}
+
+/// Whether an image with this hash is in the sample; `times` as many are as elsewhere.
+pub(crate) fn in_sample(hash: u64, times: u64) -> bool {
+    hash % (one_in() / times).max(1) == 0
+}
+
+/// A place for directories to compare: in memory where that is possible, since they are many.
+pub(crate) fn scratch() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.disable_cleanup(std::env::var_os("DURALOG_KEEP").is_some());
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        builder.tempdir_in(memory).unwrap()
+    } else {
+        builder.tempdir().unwrap()
+    }
+}
+
+/// Images that both readers are to read. They are written out, and compared some hundreds at a
+/// time: a Python process for each would take too long, and all at once too much memory.
+pub(crate) struct Images {
+    dir: TempDir,
+    logs: Vec<PathBuf>,
+    compared: usize,
+}
+
+impl Images {
+    const AT_ONCE: usize = 300;
+
+    pub(crate) fn new() -> Images {
+        Images {
+            dir: scratch(),
+            logs: Vec::new(),
+            compared: 0,
+        }
+    }
+
+    /// Takes the log at `log` in this image, which came about as `what` says.
+    pub(crate) fn add(&mut self, image: &Image, log: &str, what: &str) {
+        let number = self.compared + self.logs.len();
+        let dir = self.dir.path().join(number.to_string());
+        image.export(&dir).unwrap();
+        std::fs::write(dir.with_extension("txt"), what).unwrap();
+        let real = dir.join(log.trim_start_matches('/'));
+        bring_tail_page_home(&real.join("tail"), &image.boot_id());
+        let simulated = Arc::new(SimDisk::from_image(image, 1));
+        assert_eq!(
+            said_of(simulated, Path::new(log)),
+            said_of(Arc::new(RealDisk::new()), &real),
+            "{what}: the engine reads an image and its files differently"
+        );
+        self.logs.push(real);
+        if self.logs.len() == Self::AT_ONCE {
+            self.finish();
+        }
+    }
+
+    /// Compares what is left; returns how many were compared in all.
+    pub(crate) fn finish(&mut self) -> usize {
+        if !self.logs.is_empty() {
+            self.compared += compare_with_python(&self.logs);
+        }
+        for log in self.logs.drain(..) {
+            let dir = log.parent().unwrap();
+            if std::env::var_os("DURALOG_KEEP").is_none() {
+                std::fs::remove_dir_all(dir).unwrap();
+            }
+        }
+        self.compared
+    }
+}
+
+/// A tail page counts only in the boot that wrote it. If that is `boot_id`, the boot of the
+/// simulated machine, it is made one that this machine has written.
+fn bring_tail_page_home(path: &Path, boot_id: &[u8; 16]) {
+    let Ok(mut page) = std::fs::read(path) else {
+        return;
+    };
+    if page.len() < PAGE_LEN || page[24..40] != *boot_id {
+        return;
+    }
+    let here = RealDisk::new().boot_id().unwrap();
+    let log_id: [u8; 16] = page[8..24].try_into().unwrap();
+    page[24..40].copy_from_slice(&here);
+    for at in WORDS_EVIDENCE.map(|word| word * 8) {
+        let (lsn, check) = (at..at + 8, at + 8..at + 16);
+        let durable_lsn = Lsn(u64::from_le_bytes(page[lsn].try_into().unwrap()));
+        if page[check.clone()] == evidence_check(&log_id, boot_id, durable_lsn).to_le_bytes() {
+            let told = evidence_check(&log_id, &here, durable_lsn);
+            page[check].copy_from_slice(&told.to_le_bytes());
+        }
+    }
+    std::fs::write(path, page).unwrap();
 }

@@ -26,8 +26,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Directory of `libduralog.so` as this test run has built it: that of the test executable.
+/// Directory of `libduralog.so` as this test run has built it: that of the test executable. Or what
+/// `DURALOG_TEST_LIBRARY` says: under ThreadSanitizer, which other programs can't load.
 pub(crate) fn library_dir() -> PathBuf {
+    if let Some(directory) = std::env::var_os("DURALOG_TEST_LIBRARY") {
+        return directory.into();
+    }
     let executable = std::env::current_exe().unwrap();
     let found = executable
         .ancestors()
@@ -75,6 +79,8 @@ pub(crate) fn compile_c(sources: &[&Path], out: &Path) {
     command.args(sources).arg("-o").arg(out);
     command.arg("-L").arg(&library).arg("-lduralog");
     command.arg("-pthread");
+    // Searched before LD_LIBRARY_PATH, which cargo sets for tests.
+    command.arg("-Wl,--disable-new-dtags");
     command.arg(format!("-Wl,-rpath,{}", library.display()));
     run(&mut command);
 }

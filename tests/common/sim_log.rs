@@ -9,7 +9,8 @@
     reason = "a test stops at the first surprise"
 )]
 
-use duralog::vfs::sim::{CrashStates, Fill, SimDisk};
+use crate::differential::in_sample;
+use duralog::vfs::sim::{CrashStates, Fill, Image, SimDisk};
 use duralog::{
     BatchStatus, Durability, Error, ErrorKind, Lsn, Receipt, Record, SyncMode, Wal, WalOptions,
 };
@@ -271,6 +272,8 @@ pub(crate) struct Run {
     /// States to look at after the first failure and at the end.
     pub(crate) crash_states: u64,
     pub(crate) states_seen: u64,
+    /// A sample of these states, for the pure-Python reader.
+    pub(crate) sampled: Vec<Image>,
     failed: bool,
 }
 
@@ -299,6 +302,7 @@ impl Run {
             lasting: false,
             crash_states: 0,
             states_seen: 0,
+            sampled: Vec::new(),
             failed: false,
         }
     }
@@ -533,7 +537,8 @@ impl Run {
             let states = CrashStates::new(&self.disk, self.disk.now(), fill);
             for state in states.states(seed, self.crash_states / 2) {
                 self.states_seen += 1;
-                let disk = SimDisk::from_image(&state.image(), seed);
+                let image = state.image();
+                let disk = SimDisk::from_image(&image, seed);
                 match open_on(&disk, SyncMode::Every) {
                     Ok(wal) if self.honest => self.ledger.check(&wal, false),
                     // Not partial, nothing made up; more can't be had from a disk that lies.
@@ -544,6 +549,10 @@ impl Run {
                         panic!("after a power cut: {error}\n{}", state.describe())
                     }
                     Err(error) => assert!(error.is_corrupt(), "{error}"),
+                }
+                // Far fewer than in `tests/crash_points.rs`.
+                if in_sample(image.hash(), 10) {
+                    self.sampled.push(image);
                 }
             }
         }

@@ -46,6 +46,9 @@ pub struct Receipt {
     pub batch_id: Lsn,
     /// Where it ends.
     pub end_lsn: Lsn,
+    /// Wall clock of its COMMIT, nanoseconds since 1970-01-01 UTC; never before that of a batch
+    /// committed earlier through the same handle.
+    pub time_ns: u64,
 }
 
 /// A frame of a group whose header is still to be filled in.
@@ -240,6 +243,25 @@ impl<S: GroupSink> GroupCommitter<S> {
         flags: u8,
         sync: bool,
     ) -> Result<Receipt> {
+        let mut outcome = None;
+        let payloads = std::slice::from_ref(payload);
+        self.commit_each(payloads, frame_type, flags, sync, |result| {
+            outcome = Some(result);
+        })?;
+        outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "a commit without result")))
+    }
+
+    /// Like [`commit`](Self::commit), for several batches of one frame each, one group for all.
+    /// Tells the result of each, in order; those that fail are the last ones. An error: nothing
+    /// was written.
+    pub(crate) fn commit_each(
+        &self,
+        payloads: &[EncodedPayload],
+        frame_type: u8,
+        flags: u8,
+        sync: bool,
+        mut tell: impl FnMut(Result<Receipt>),
+    ) -> Result<()> {
         let mut state = self.state();
         loop {
             state.check()?;
@@ -248,11 +270,34 @@ impl<S: GroupSink> GroupCommitter<S> {
             }
             state = self.wait(state);
         }
-        let index = state.open.push(payload, frame_type, flags, sync)?;
+        let first = state.open.frames.len();
+        let mut refused = None;
+        for payload in payloads {
+            if let Err(error) = state.open.push(payload, frame_type, flags, sync) {
+                refused = Some(error);
+                break;
+            }
+        }
+        let pushed = first..state.open.frames.len();
+        match refused {
+            Some(error) if pushed.is_empty() => return Err(error),
+            _ => {}
+        }
         let ticket = state.ticket;
         loop {
-            if let Some(result) = state.take_result(ticket, index) {
-                return result;
+            if state.is_finished(ticket) {
+                for index in pushed.clone() {
+                    if let Some(result) = state.take_result(ticket, index) {
+                        tell(result);
+                    }
+                }
+                drop(state);
+                if let Some(error) = refused {
+                    for _ in pushed.len()..payloads.len() {
+                        tell(Err(error.duplicate()));
+                    }
+                }
+                return Ok(());
             }
             if state.leading || state.is_turn_of_alone() {
                 state = self.wait(state);
@@ -459,6 +504,10 @@ impl State {
             group,
             outcome,
         });
+    }
+
+    fn is_finished(&self, ticket: u64) -> bool {
+        self.finished.iter().any(|f| f.ticket == ticket)
     }
 
     fn take_result(&mut self, ticket: u64, index: usize) -> Option<Result<Receipt>> {

@@ -95,6 +95,8 @@ pub(crate) struct SegmentWriter {
     /// Batches written since the last sync, and when the first of them was.
     unsynced_batches: u64,
     first_unsynced_ns: u64,
+    /// Time of the last frame: a wall clock that was set back must not make a later frame older.
+    last_time_ns: u64,
     pub(crate) counters: Counters,
 }
 
@@ -145,6 +147,7 @@ impl SegmentWriter {
             ready: ReadyPool::default(),
             unsynced_batches: 0,
             first_unsynced_ns: 0,
+            last_time_ns: 0,
             counters: Counters::default(),
         })
     }
@@ -218,17 +221,22 @@ impl SegmentWriter {
 
     // ---- groups ------------------------------------------------------------------------------
 
-    /// Gives places to frames from `first` on, as many as belong into this segment; returns the
-    /// index behind the last.
-    fn assign(&self, group: &mut Group, first: usize, time_ns: u64) -> (usize, Run) {
-        let mut run = Run {
+    /// A run that begins where the next frame goes.
+    fn run_here(&self) -> Run {
+        Run {
             offset: self.offset,
             link: self.link,
             next_seq: self.next_seq,
             last_frame_lsn: self.last_frame_lsn,
             records: 0,
             checkpoint_lsn: self.checkpoint_lsn,
-        };
+        }
+    }
+
+    /// Gives places to frames from `first` on, as many as belong into this segment; returns the
+    /// index behind the last.
+    fn assign(&self, group: &mut Group, first: usize, time_ns: u64) -> (usize, Run) {
+        let mut run = self.run_here();
         let mut index = first;
         while index < group.frames.len() && (index == first || run.offset < self.segment_bytes_max)
         {
@@ -254,6 +262,7 @@ impl SegmentWriter {
                 seq: run.next_seq - 1,
                 batch_id: header.lsn,
                 end_lsn: self.header.lsn_at(run.offset),
+                time_ns,
             };
             index += 1;
         }
@@ -262,7 +271,8 @@ impl SegmentWriter {
 
     /// Writes one run of a group into the current segment.
     fn write_run(&mut self, group: &mut Group, first: usize) -> RunOutcome {
-        let (behind, run) = self.assign(group, first, self.vfs.now_ns());
+        let time_ns = self.time_ns();
+        let (behind, run) = self.assign(group, first, time_ns);
         if let Err(error) = run.check() {
             return RunOutcome::nothing(error, false);
         }
@@ -315,6 +325,17 @@ impl SegmentWriter {
             error: None,
             poison: false,
         }
+    }
+
+    /// The time for the next frame: the wall clock, but never before that of an earlier one.
+    fn time_ns(&mut self) -> u64 {
+        self.last_time_ns = self.last_time_ns.max(self.vfs.now_ns());
+        self.last_time_ns
+    }
+
+    /// Later frames are not dated before `time_ns`.
+    pub(crate) fn raise_time(&mut self, time_ns: u64) {
+        self.last_time_ns = self.last_time_ns.max(time_ns);
     }
 
     fn advance(&mut self, run: &Run) {

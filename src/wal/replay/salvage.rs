@@ -13,11 +13,11 @@ use crate::format::checksum::crc32;
 use crate::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
-use crate::vfs::read_full_at;
+use crate::vfs::{read_full_at, File};
 use crate::wal::layout::segment_name;
 
 /// Bytes looked through at a time.
-const LOOK_LEN: usize = 1 << 20;
+pub(super) const LOOK_LEN: usize = 1 << 20;
 
 /// What a salvaging cursor keeps.
 #[derive(Debug, Default)]
@@ -91,6 +91,15 @@ impl Cursor {
             ),
             None => "no segment can be used".to_string(),
         };
+        let what = match (self.view.salvaged(), first) {
+            (Some(known), Some(first)) => {
+                what + &self
+                    .view
+                    .damage_between(known.first_segment, first.segment_number)
+            }
+            (Some(known), None) => what + &self.view.damage_between(known.first_segment, u64::MAX),
+            (None, _) => what,
+        };
         Err(Error::new(ErrorKind::Corrupt, format!("row M: {what}")))
     }
 
@@ -120,6 +129,18 @@ impl Cursor {
         self.gap(from_lsn, text)
     }
 
+    /// Tells, before the first entry of a segment whose header was rebuilt, that it was.
+    pub(super) fn announce(&mut self) -> Option<Item> {
+        let standing = self.standing.as_mut()?;
+        if !std::mem::take(&mut standing.unannounced) {
+            return None;
+        }
+        let (number, lsn) = (standing.number, standing.reader.lsn());
+        let damage = self.view.damaged_header(number)?;
+        let text = format!("{}: {}", segment_name(number), damage.what);
+        self.gap(lsn, text)
+    }
+
     fn gap(&mut self, from: Lsn, text: String) -> Option<Item> {
         let salvage = self.salvage.as_mut()?;
         salvage.gap_text = text.into_bytes();
@@ -139,7 +160,7 @@ impl Cursor {
 
 /// What has been read to find places at which reading can begin again.
 #[derive(Debug, Default)]
-struct Effort {
+pub(super) struct Effort {
     /// Bytes looked through for headers.
     looked: u64,
     /// Bytes of payloads, to see whether a frame is intact.
@@ -147,10 +168,14 @@ struct Effort {
 }
 
 impl Effort {
+    pub(super) fn looked(&mut self, len: usize) {
+        self.looked = self.looked.saturating_add(len as u64);
+    }
+
     /// Whether another payload of `len` bytes may be checked. Damage needs one or two checks for
     /// each byte looked through; only a file made for it, in which each header claims all that
     /// follows, needs more, and would take for ever.
-    fn allows(&mut self, len: u32) -> bool {
+    pub(super) fn allows(&mut self, len: u32) -> bool {
         self.checked = self.checked.saturating_add(u64::from(len));
         self.checked / 8 <= self.looked.saturating_add(PAYLOAD_LEN_MAX as u64)
     }
@@ -169,7 +194,7 @@ fn find_beginning(
         let data = reader.file().next_data(offset).ok()??;
         offset = offset.max(data.saturating_sub(HEADER_LEN as u64) & !7);
         let len = read_full_at(reader.file(), offset, &mut bytes).ok()?;
-        effort.looked = effort.looked.saturating_add(len as u64);
+        effort.looked(len);
         let starts = len.saturating_sub(HEADER_LEN - 1).min(LOOK_LEN);
         for at in (0..starts).step_by(8) {
             let place = offset + at as u64;
@@ -182,7 +207,7 @@ fn find_beginning(
                 if !effort.allows(live.payload_len) {
                     return None;
                 }
-                if payload_is_intact(reader, place, &live) {
+                if payload_is_intact(reader.file(), place, &live) {
                     return Some((place, live));
                 }
             }
@@ -198,14 +223,15 @@ fn can_begin(head: &FrameHeader) -> bool {
     head.frame_type != frame_type::BATCH || head.has(frame_flag::BEGIN)
 }
 
-fn payload_is_intact(reader: &SegmentReader, place: u64, head: &FrameHeader) -> bool {
+/// Whether the frame at `place` has the payload that its header was written for.
+pub(super) fn payload_is_intact(file: &dyn File, place: u64, head: &FrameHeader) -> bool {
     let len = head.payload_len as usize;
     let mut payload = Vec::new();
     if len > PAYLOAD_LEN_MAX || payload.try_reserve_exact(len).is_err() {
         return false;
     }
     payload.resize(len, 0);
-    let read = read_full_at(reader.file(), place + HEADER_LEN as u64, &mut payload);
+    let read = read_full_at(file, place + HEADER_LEN as u64, &mut payload);
     read.is_ok_and(|read| read == len) && crc32(&payload) == head.payload_crc
 }
 

@@ -105,6 +105,11 @@ impl SegmentReader {
         &self.window
     }
 
+    /// LSN of the byte that stands at `at` in the window.
+    pub(crate) fn lsn_in_window(&self, at: usize) -> Lsn {
+        self.header.lsn_at(self.window_offset + at as u64)
+    }
+
     /// LSN of the next frame.
     pub(crate) fn lsn(&self) -> Lsn {
         self.header.lsn_at(self.offset)

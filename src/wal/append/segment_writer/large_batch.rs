@@ -1,7 +1,7 @@
 //! Batches that need several frames: written frame by frame by a leader that has the writer to
 //! itself, and given up with an ABORT if they can't be completed.
 
-use super::{leaves_no_trace, Run, SegmentWriter};
+use super::{leaves_no_trace, SegmentWriter};
 use crate::error::Error;
 use crate::format::frame::{frame_flag, frame_len, frame_type, FrameHeader, HEADER_LEN};
 use crate::lsn::{Lsn, Seq};
@@ -72,6 +72,7 @@ impl SegmentWriter {
                 seq: self.last_seq(),
                 batch_id: batch.batch_id,
                 end_lsn: self.written_lsn(),
+                time_ns: self.last_time_ns,
             }),
             poison: false,
         }
@@ -121,6 +122,7 @@ impl SegmentWriter {
         let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
         self.make_room(self.offset + len as u64 + HEADER_LEN as u64)
             .map_err(WriteFault::of)?;
+        let time_ns = self.time_ns();
         let header = FrameHeader {
             payload_crc: payload.crc,
             payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
@@ -132,17 +134,10 @@ impl SegmentWriter {
             first_seq: self.next_seq,
             record_count: payload.record_count,
             durable_lsn: self.durable_lsn,
-            time_ns: self.vfs.now_ns(),
+            time_ns,
         };
         let encoded = header.encode();
-        let mut run = Run {
-            offset: self.offset,
-            link: self.link,
-            next_seq: self.next_seq,
-            last_frame_lsn: self.last_frame_lsn,
-            records: 0,
-            checkpoint_lsn: self.checkpoint_lsn,
-        };
+        let mut run = self.run_here();
         run.take(&header, &encoded);
         run.check().map_err(WriteFault::Clean)?;
         let mut bytes = Vec::new();

@@ -1,0 +1,36 @@
+//! The event store: events in streams, on top of the log.
+//!
+//! ```text
+//! append   request → sequencer (decide, encode) → one group of the log → catalog → subscribers
+//! read     selection → catalog (positions → places) → reader (log) → page
+//! ```
+//!
+//! An event is one record of the log and complete in itself (FORMAT.md section 20). What else there
+//! is can be made from the log again: `index/` changes speed, never an answer.
+//!
+//! Positions and stream versions are given by the thread that leads a group, in the order in which
+//! the log will hold them, so that they are gapless and none can appear later than a greater one.
+//! Memory follows the disk: the catalog learns of events only after their group is acknowledged.
+
+mod anchor;
+mod catalog;
+mod decide;
+#[allow(dead_code, unused_imports)]
+mod index;
+mod lists;
+mod reader;
+mod replay;
+mod request;
+mod selection;
+mod sequencer;
+mod store;
+
+pub use reader::{EventPage, ReadEvent};
+pub use request::{
+    AppendReceipt, AppendRequest, Condition, Expectation, Expected, NewEvent, Query, QueryItem,
+    SideRecord,
+};
+pub use selection::{Direction, Read, Selection};
+pub use store::{
+    category, EventReader, EventStore, EventStoreOptions, NameInfo, NameKind, StoreStat, StreamInfo,
+};

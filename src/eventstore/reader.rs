@@ -1,0 +1,450 @@
+//! Events for the caller: positions become places, places become bytes of the log, verified one by
+//! one, and bytes become the columns of a page.
+//!
+//! Events that stand close to each other are read together. Nothing is handed out that was not
+//! compared with the checksum that the index has of it, and that does not say itself that it is the
+//! event asked for.
+
+use super::catalog::Catalog;
+use super::index::Place;
+use super::selection::{Direction, Read};
+use crate::error::{Error, ErrorKind, Place as ErrorPlace, Result};
+use crate::format::checksum::crc32;
+use crate::format::event::{self, derived_id, EventId, EventView, OP_EVENT};
+use crate::format::record;
+use crate::format::segment_header::SegmentHeader;
+use crate::lsn::Lsn;
+use crate::vfs::{read_full_at, File, OpenMode};
+use crate::wal::Wal;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Two events with no more bytes than this between them are read together.
+const GAP_MAX: u64 = 4096;
+/// Bytes read together.
+const READ_MAX: u64 = 256 << 10;
+/// Bytes read for a record whose length is not known.
+const GUESS: u64 = 1024;
+/// Bytes of a page at which it ends, with the event that reaches it.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Files kept open.
+const FILES_MAX: usize = 32;
+
+/// The files of the log, open for reading at any place.
+pub(super) struct Files {
+    wal: Arc<Wal>,
+    open: Mutex<BTreeMap<u64, OpenFile>>,
+}
+
+#[derive(Clone)]
+struct OpenFile {
+    header: SegmentHeader,
+    file: Arc<dyn File>,
+    /// Where the next segment begins; `None` for the last one.
+    end: Option<Lsn>,
+}
+
+impl Files {
+    pub(super) fn new(wal: Arc<Wal>) -> Files {
+        Files {
+            wal,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The file in which `lsn` stands.
+    fn file_of(&self, lsn: Lsn) -> Result<OpenFile> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = open.range(..=lsn.0).next_back();
+        if let Some((_, known)) = known {
+            if known.end.is_some_and(|end| lsn < end) {
+                return Ok(known.clone());
+            }
+        }
+        let view = self.wal.view();
+        let Some(header) = view.segment_with(lsn) else {
+            let message = format!("no segment holds LSN {lsn}");
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        };
+        let number = header.segment_number;
+        let end = view.segment(number + 1).map(|next| next.base_lsn);
+        if let Some(known) = open.get_mut(&header.base_lsn.0) {
+            if known.header == header {
+                known.end = end;
+                return Ok(known.clone());
+            }
+        }
+        let path = view.layout.segment(number);
+        let file = view
+            .vfs
+            .open(&path, OpenMode::Read)
+            .map_err(|error| Error::io("open", &path, error))?;
+        while open.len() >= FILES_MAX {
+            open.pop_first();
+        }
+        let found = OpenFile { header, file, end };
+        open.insert(found.header.base_lsn.0, found.clone());
+        Ok(found)
+    }
+}
+
+/// An event as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadEvent<'a> {
+    /// Its number in the store, from 1.
+    pub position: u64,
+    /// Its number in its stream, from 1.
+    pub stream_version: u64,
+    /// When it was recorded, nanoseconds since 1970-01-01 UTC.
+    pub time_ns: u64,
+    /// Its own id, or the one derived from its position.
+    pub id: EventId,
+    /// Whether the id is its own.
+    pub has_own_id: bool,
+    /// Its stream.
+    pub stream: &'a str,
+    /// What happened.
+    pub event_type: &'a str,
+    /// In ascending order, each with its length (LEB128) before it: see [`tags`](Self::tags).
+    pub tag_bytes: &'a [u8],
+    /// How many tags.
+    pub tag_count: usize,
+    /// The application's number of the data's schema.
+    pub schema_version: u64,
+    /// Media type of the data.
+    pub content_type: &'a str,
+    /// When it occurred.
+    pub occurred_ns: Option<i64>,
+    /// What it belongs to.
+    pub correlation_id: Option<EventId>,
+    /// What it follows from.
+    pub causation_id: Option<EventId>,
+    /// About the event.
+    pub metadata: &'a [u8],
+    /// The event.
+    pub data: &'a [u8],
+    /// Whether it begins its batch.
+    pub first_of_batch: bool,
+    /// Whether it ends its batch.
+    pub last_of_batch: bool,
+}
+
+impl<'a> ReadEvent<'a> {
+    /// Its tags in ascending order.
+    pub fn tags(&self) -> impl Iterator<Item = &'a str> + 'a {
+        let bytes = self.tag_bytes;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let len = usize::try_from(crate::format::varint::get(bytes, &mut at)?).ok()?;
+            let tag = bytes.get(at..at.checked_add(len)?)?;
+            at += len;
+            Some(std::str::from_utf8(tag).unwrap_or_default())
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    position: u64,
+    time_ns: u64,
+    begin: usize,
+    end: usize,
+}
+
+/// Events read together; they stay as they are until the page is filled again.
+#[derive(Debug, Default)]
+pub struct EventPage {
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    places: Vec<Place>,
+    log_id: [u8; 16],
+}
+
+impl EventPage {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<ReadEvent<'_>> {
+        let item = self.items.get(index)?;
+        let (stream, view) = self.decode(item)?;
+        Some(self.read_event(item, stream, &view))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = ReadEvent<'_>> + '_ {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    fn decode<'p>(&'p self, item: &Item) -> Option<(&'p [u8], EventView<'p>)> {
+        let bytes = self.bytes.get(item.begin..item.end)?;
+        let span = record::decode(bytes, 0)?;
+        let stream = bytes.get(span.key_begin..span.value_begin)?;
+        Some((stream, event::decode(bytes.get(span.value_begin..)?)?))
+    }
+
+    fn read_event<'p>(&self, item: &Item, stream: &'p [u8], view: &EventView<'p>) -> ReadEvent<'p> {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let body = &view.body;
+        let derived = || derived_id(&self.log_id, item.position);
+        ReadEvent {
+            position: item.position,
+            stream_version: view.stream_version,
+            time_ns: item.time_ns,
+            id: body.id.unwrap_or_else(derived),
+            has_own_id: body.id.is_some(),
+            stream: text(stream),
+            event_type: text(body.event_type),
+            tag_bytes: view.tags.bytes(),
+            tag_count: view.tags.count(),
+            schema_version: body.schema_version,
+            content_type: text(body.content_type),
+            occurred_ns: body.occurred_ns,
+            correlation_id: body.correlation_id,
+            causation_id: body.causation_id,
+            metadata: body.metadata,
+            data: body.data,
+            first_of_batch: view.flags & event::event_flag::FIRST != 0,
+            last_of_batch: view.flags & event::event_flag::LAST != 0,
+        }
+    }
+
+    /// Fills the page with the events at `positions`, as many as belong into a page; at least one
+    /// if there are any.
+    pub(super) fn fill(
+        &mut self,
+        catalog: &Catalog,
+        files: &Files,
+        positions: &[u64],
+    ) -> Result<()> {
+        self.items.clear();
+        self.bytes.clear();
+        self.log_id = *files.wal.log_id();
+        let mut places = std::mem::take(&mut self.places);
+        let found = catalog.ask(|snapshot| {
+            places.clear();
+            snapshot.places(positions, &mut places)
+        });
+        let mut index = 0;
+        let mut outcome = found;
+        while outcome.is_ok() && index < positions.len() && self.bytes.len() < PAGE_BYTES_MAX {
+            match self.read_together(files, positions, &places, index) {
+                Ok(behind) => index = behind,
+                // What was read before is good; the error comes again with the next page.
+                Err(_) if index > 0 => break,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        self.places = places;
+        outcome
+    }
+
+    /// Reads the event `first` and those that follow close to it; returns the index behind them.
+    fn read_together(
+        &mut self,
+        files: &Files,
+        positions: &[u64],
+        places: &[Place],
+        first: usize,
+    ) -> Result<usize> {
+        let lost = || Error::new(ErrorKind::Internal, "an event without a place");
+        let place_at = |index: usize| places.get(index).copied().ok_or_else(lost);
+        let low = place_at(first)?.lsn;
+        let open = files.file_of(Lsn(low))?;
+        let ends = open.end.map_or(u64::MAX, |end| end.0);
+        // Backward reading goes one by one: each event stands before the one read last.
+        let mut behind = first + 1;
+        let mut high = low;
+        while let Some(next) = places.get(behind) {
+            let close = next.lsn > high
+                && next.lsn - high <= GAP_MAX.max(GUESS)
+                && next.lsn - low < READ_MAX
+                && next.lsn < ends;
+            if !close {
+                break;
+            }
+            high = next.lsn;
+            behind += 1;
+        }
+        let base = self.bytes.len();
+        let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
+        let wanted = usize::try_from(high - low + GUESS).unwrap_or(usize::MAX);
+        self.read_more(&open, offset, base, wanted)?;
+        for index in first..behind {
+            let place = place_at(index)?;
+            let begin = base + usize::try_from(place.lsn - low).unwrap_or(usize::MAX);
+            let end = self.record_end(&open, offset, base, begin, &place)?;
+            let record = self.bytes.get(begin..end).unwrap_or_default();
+            let position = positions.get(index).copied().ok_or_else(lost)?;
+            check_record(record, position, &place, &open)?;
+            self.items.push(Item {
+                position,
+                time_ns: place.time_ns,
+                begin,
+                end,
+            });
+        }
+        if let Some(last) = self.items.last() {
+            self.bytes.truncate(last.end.max(base));
+        }
+        Ok(behind)
+    }
+
+    /// Makes the bytes from `base` on `len` long, as they stand in the file from `offset` on.
+    fn read_more(&mut self, open: &OpenFile, offset: u64, base: usize, len: usize) -> Result<()> {
+        let have = self.bytes.len() - base;
+        let more = len.saturating_sub(have);
+        self.bytes
+            .try_reserve(more)
+            .map_err(|_| Error::no_memory("a page", more))?;
+        self.bytes.resize(base + len.max(have), 0);
+        let target = self.bytes.get_mut(base + have..).unwrap_or_default();
+        let read = read_full_at(open.file.as_ref(), offset + have as u64, target);
+        let number = open.header.segment_number;
+        let read = read.map_err(|error| {
+            let name = crate::wal::segment_file_name(number);
+            Error::io("read", std::path::Path::new(&name), error).at(ErrorPlace {
+                segment: number,
+                offset,
+                ..ErrorPlace::default()
+            })
+        })?;
+        self.bytes.truncate(base + have + read);
+        Ok(())
+    }
+
+    /// Where the record ends that begins at `begin`, all of which is read.
+    fn record_end(
+        &mut self,
+        open: &OpenFile,
+        offset: u64,
+        base: usize,
+        begin: usize,
+        place: &Place,
+    ) -> Result<usize> {
+        let header = self.bytes.get(begin..begin + record::HEADER_LEN);
+        let len = header.map_or(0, |header| {
+            let len = |at| crate::format::get_u32(header, at) as usize;
+            record::HEADER_LEN
+                .saturating_add(len(4))
+                .saturating_add(len(8))
+        });
+        if len == 0 || len > record::RECORD_LEN_MAX + record::HEADER_LEN {
+            return Err(damaged(open, place, "its length can't be"));
+        }
+        let end = begin + len;
+        if end > self.bytes.len() {
+            self.read_more(open, offset, base, end - base)?;
+        }
+        if end > self.bytes.len() {
+            return Err(damaged(open, place, "the file ends inside it"));
+        }
+        Ok(end)
+    }
+}
+
+fn check_record(bytes: &[u8], position: u64, place: &Place, open: &OpenFile) -> Result<()> {
+    let computed = crc32(bytes);
+    if computed != place.crc {
+        let what = format!("checksum {:#010x}, computed {computed:#010x}", place.crc);
+        return Err(damaged(open, place, &what));
+    }
+    let value = record::decode(bytes, 0)
+        .filter(|span| span.op == OP_EVENT)
+        .and_then(|span| bytes.get(span.value_begin..));
+    match value.and_then(event::decode) {
+        Some(view) if view.position == position => Ok(()),
+        _ => Err(damaged(
+            open,
+            place,
+            &format!("it is not the event at position {position}"),
+        )),
+    }
+}
+
+fn damaged(open: &OpenFile, place: &Place, what: &str) -> Error {
+    let lsn = Lsn(place.lsn);
+    let offset = open.header.offset_of(lsn).unwrap_or(0);
+    let number = open.header.segment_number;
+    let name = crate::wal::segment_file_name(number);
+    let message = format!("the record at offset {offset} of {name} (LSN {lsn}): {what}");
+    Error::new(ErrorKind::Corrupt, message).at(ErrorPlace {
+        segment: number,
+        offset,
+        lsn,
+        ..ErrorPlace::default()
+    })
+}
+
+/// A reading that goes on from page to page.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) read: Read,
+    /// Position to go on from, in the direction of reading; `None`: not begun.
+    pub(super) next: Option<u64>,
+    pub(super) delivered: u64,
+}
+
+impl Progress {
+    pub(super) fn new(read: Read) -> Progress {
+        Progress {
+            read,
+            next: None,
+            delivered: 0,
+        }
+    }
+
+    /// Fills `page` with what comes next; an empty page is the end for now.
+    pub(super) fn fill(
+        &mut self,
+        catalog: &Catalog,
+        files: &Files,
+        last: u64,
+        count_max: usize,
+        positions: &mut Vec<u64>,
+        page: &mut EventPage,
+    ) -> Result<()> {
+        let left = match self.read.limit {
+            0 => u64::MAX,
+            limit => limit - self.delivered.min(limit),
+        };
+        let count = count_max.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let backward = self.read.direction == Direction::Backward;
+        catalog.ask(|snapshot| {
+            positions.clear();
+            let Some((from, to)) = self.read.bounds(snapshot, last)? else {
+                return Ok(());
+            };
+            let from = match self.next {
+                Some(next) if backward => next.min(from),
+                Some(next) => next.max(from),
+                None => from,
+            };
+            let empty = if backward { from < to } else { from > to };
+            if empty || from == 0 || count == 0 {
+                return Ok(());
+            }
+            self.read.positions(snapshot, from, to, count, positions)
+        })?;
+        page.fill(catalog, files, positions)?;
+        if let Some(item) = page.items.last() {
+            self.next = Some(if backward {
+                item.position - 1
+            } else {
+                item.position + 1
+            });
+            self.delivered += page.len() as u64;
+        }
+        Ok(())
+    }
+}

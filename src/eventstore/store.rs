@@ -1,0 +1,340 @@
+//! The handle of the event store.
+
+use super::catalog::Catalog;
+use super::index::{KeyKind, ListHead};
+use super::reader::{EventPage, Files, Progress};
+use super::request::{check_len, AppendReceipt, AppendRequest, Prepared};
+use super::selection::Read;
+use super::sequencer::Sequencer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::event::{category_of, position_of_derived_id, EventId};
+use crate::format::get_u64;
+use crate::vfs::os::RealDisk;
+use crate::vfs::Vfs;
+use crate::wal::{Durability, OpenHow, Wal, WalOptions};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// Choices for [`EventStore::open`].
+#[derive(Clone, Debug, Default)]
+pub struct EventStoreOptions {
+    /// Those of the log.
+    pub wal: WalOptions,
+}
+
+/// What is known of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// Its version: how many events it has.
+    pub stream_version: u64,
+    /// Position of its first event.
+    pub first_position: u64,
+    /// Position of its last event.
+    pub last_position: u64,
+}
+
+/// A name in the store: a stream, a category, a type or a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameInfo {
+    /// The name.
+    pub name: String,
+    /// How many events bear it.
+    pub event_count: u64,
+    /// Position of the first of them.
+    pub first_position: u64,
+    /// Position of the last of them.
+    pub last_position: u64,
+}
+
+/// What names are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NameKind {
+    /// Streams.
+    Stream,
+    /// Categories.
+    Category,
+    /// Event types.
+    Type,
+    /// Tags.
+    Tag,
+}
+
+/// Counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStat {
+    /// The last position: how many events there are.
+    pub last_position: u64,
+    /// The log.
+    pub log_id: [u8; 16],
+}
+
+/// An open event store. Shared by threads; dropping it closes it, without telling of errors.
+pub struct EventStore {
+    wal: Arc<Wal>,
+    catalog: Arc<Catalog>,
+    files: Arc<Files>,
+    sequencer: Sequencer,
+    /// The last position that readers may see.
+    published: Arc<AtomicU64>,
+    read_only: bool,
+}
+
+impl std::fmt::Debug for EventStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStore")
+            .field("wal", &self.wal)
+            .field("last_position", &self.published)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventStore {
+    /// Opens the event store in directory `path`. Errors as for [`Wal::open`].
+    pub fn open(path: impl AsRef<Path>, options: &EventStoreOptions) -> Result<EventStore> {
+        EventStore::open_on(Arc::new(RealDisk::new()), path, options)
+    }
+
+    /// Opens an event store on another [`Vfs`], for example a simulated disk.
+    pub fn open_on(
+        vfs: Arc<dyn Vfs>,
+        path: impl AsRef<Path>,
+        options: &EventStoreOptions,
+    ) -> Result<EventStore> {
+        let read_only = options.wal.how == OpenHow::ReadOnly;
+        let path = path.as_ref();
+        let wal = Arc::new(Wal::open_on(Arc::clone(&vfs), path, &options.wal)?);
+        let dir = path.join("index");
+        let catalog = Arc::new(Catalog::open(vfs, Arc::clone(&wal), dir, !read_only)?);
+        let last = catalog.last_position();
+        if !read_only {
+            wal.raise_time(catalog.last_time_ns())?;
+        }
+        let published = Arc::new(AtomicU64::new(last));
+        let files = Arc::new(Files::new(Arc::clone(&wal)));
+        Ok(EventStore {
+            sequencer: Sequencer::new(
+                Arc::clone(&wal),
+                Arc::clone(&catalog),
+                Arc::clone(&files),
+                Arc::clone(&published),
+            ),
+            wal,
+            catalog,
+            files,
+            published,
+            read_only,
+        })
+    }
+
+    /// The log underneath: its report, statistics, checkpoints. Do not append to it.
+    #[must_use]
+    pub fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    // ---- appending ---------------------------------------------------------------------------
+
+    /// Appends events and side records: all of them or nothing.
+    ///
+    /// Errors: `Conflict` ([`Error::conflicts`] has every precondition that did not hold),
+    /// `Duplicate` ([`Error::known_ids`]), `InvalidArgument`, `TooLarge`, `EmptyBatch`; and those
+    /// of [`Wal::append_batch`]. After `Conflict`, `Duplicate`, `Full` and errors of arguments
+    /// nothing was written.
+    pub fn append(
+        &self,
+        request: &AppendRequest<'_>,
+        durability: Durability,
+    ) -> Result<AppendReceipt> {
+        if self.read_only {
+            let message = "the event store was opened for reading only";
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        self.wal.check_process()?;
+        self.sequencer.append(Prepared::new(request)?, durability)
+    }
+
+    /// Makes everything that was appended before durable.
+    pub fn sync(&self) -> Result<()> {
+        self.wal.sync()
+    }
+
+    // ---- reading -----------------------------------------------------------------------------
+
+    /// The last position now: how many events there are.
+    pub fn last_position(&self) -> Result<u64> {
+        self.wal.check_readable()?;
+        if self.read_only {
+            let last = self.catalog.follow()?;
+            self.published.store(last, Ordering::Release);
+        }
+        Ok(self.published.load(Ordering::Acquire))
+    }
+
+    /// Begins to read. The events are those that are there when a page is asked for.
+    pub fn read(&self, read: Read) -> Result<EventReader<'_>> {
+        read.check()?;
+        Ok(EventReader {
+            store: self,
+            progress: Progress::new(read),
+            positions: Vec::new(),
+            page: EventPage::default(),
+        })
+    }
+
+    /// The event at `position`, in a page of its own; an empty page if there is none.
+    pub fn event_at(&self, position: u64) -> Result<EventPage> {
+        let mut page = EventPage::default();
+        if position > 0 && position <= self.last_position()? {
+            page.fill(&self.catalog, &self.files, &[position])?;
+        }
+        Ok(page)
+    }
+
+    /// The event with this id, its own or a derived one; an empty page if there is none.
+    pub fn event_by_id(&self, id: &EventId) -> Result<EventPage> {
+        let last = self.last_position()?;
+        let own = self.catalog.ask(|s| s.value(KeyKind::Id, id))?;
+        if let Some(bytes) = own {
+            return self.event_at(get_u64(&bytes, 0));
+        }
+        let derived = position_of_derived_id(self.wal.log_id(), id);
+        let Some(position) = derived.filter(|&position| position <= last) else {
+            return Ok(EventPage::default());
+        };
+        let page = self.event_at(position)?;
+        if page.get(0).is_some_and(|event| event.id == *id) {
+            return Ok(page);
+        }
+        Ok(EventPage::default())
+    }
+
+    /// What is known of a stream; `None` if there is none of this name.
+    pub fn stream_info(&self, stream: &str) -> Result<Option<StreamInfo>> {
+        self.last_position()?;
+        let head = self
+            .catalog
+            .ask(|s| s.head(KeyKind::Stream, stream.as_bytes()))?;
+        Ok(head.map(|head| StreamInfo {
+            name: stream.to_string(),
+            stream_version: head.first_version + head.count - 1,
+            first_position: head.first,
+            last_position: head.last,
+        }))
+    }
+
+    /// Up to `count_max` names of a kind in ascending order of their bytes, behind `after`, that
+    /// begin with `prefix`.
+    pub fn names(
+        &self,
+        kind: NameKind,
+        after: Option<&str>,
+        prefix: &str,
+        count_max: usize,
+    ) -> Result<Vec<NameInfo>> {
+        self.last_position()?;
+        if count_max == 0 {
+            return Err(Error::invalid("a page of 0 names"));
+        }
+        let kind = match kind {
+            NameKind::Stream => KeyKind::Stream,
+            NameKind::Category => KeyKind::Category,
+            NameKind::Type => KeyKind::Type,
+            NameKind::Tag => KeyKind::Tag,
+        };
+        let (after, prefix) = (after.map(str::as_bytes), prefix.as_bytes());
+        let keys = self
+            .catalog
+            .ask(|s| s.keys(kind, after, prefix, count_max))?;
+        let info = |(name, head): (Vec<u8>, ListHead)| NameInfo {
+            name: String::from_utf8_lossy(&name).into_owned(),
+            event_count: head.count,
+            first_position: head.first,
+            last_position: head.last,
+        };
+        Ok(keys.into_iter().map(info).collect())
+    }
+
+    /// A saved position; `None` if none was saved under this name.
+    pub fn saved_position(&self, name: &str) -> Result<Option<u64>> {
+        self.last_position()?;
+        check_len("name", name.len(), 1, crate::format::event::NAME_LEN_MAX)?;
+        let value = self
+            .catalog
+            .ask(|s| s.value(KeyKind::SavedPosition, name.as_bytes()))?;
+        Ok(value.map(|bytes| get_u64(&bytes, 0)))
+    }
+
+    /// A value of the key-value state.
+    pub fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.last_position()?;
+        self.catalog.ask(|s| s.value(KeyKind::State, key))
+    }
+
+    /// Counters.
+    pub fn stat(&self) -> Result<StoreStat> {
+        Ok(StoreStat {
+            last_position: self.last_position()?,
+            log_id: *self.wal.log_id(),
+        })
+    }
+
+    /// Waits for work on the index, and closes the log. Later calls answer `Closed`; closing again
+    /// does nothing.
+    ///
+    /// Errors: what kept the end from being clean; the store is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        if self.wal.check_process().is_err() {
+            return Ok(());
+        }
+        if !self.read_only {
+            self.sequencer
+                .refuse(Error::new(ErrorKind::Closed, "the handle was closed"));
+        }
+        self.catalog.close();
+        self.wal.close()
+    }
+}
+
+impl Drop for EventStore {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`; the log is safe either way.
+        let _ = self.close();
+    }
+}
+
+/// The category of a stream: its name up to the first `-`, all of it if there is none.
+#[must_use]
+pub fn category(stream: &str) -> &str {
+    std::str::from_utf8(category_of(stream.as_bytes())).unwrap_or_default()
+}
+
+/// A reading that goes on from page to page.
+pub struct EventReader<'s> {
+    store: &'s EventStore,
+    progress: Progress,
+    positions: Vec<u64>,
+    page: EventPage,
+}
+
+impl EventReader<'_> {
+    /// The next page of up to `count_max` events; empty at the end for now. Arriving there is not
+    /// final: forward, later pages have what was appended since.
+    pub fn next_page(&mut self, count_max: usize) -> Result<&EventPage> {
+        if count_max == 0 {
+            return Err(Error::invalid("a page of 0 events"));
+        }
+        let last = self.store.last_position()?;
+        self.progress.fill(
+            &self.store.catalog,
+            &self.store.files,
+            last,
+            count_max,
+            &mut self.positions,
+            &mut self.page,
+        )?;
+        Ok(&self.page)
+    }
+}

@@ -1,0 +1,164 @@
+//! What a cursor gives: one entry, or a page of many as columns.
+//!
+//! Inside the library an entry is an [`Item`], whose bytes are named by their place in the reader's
+//! window, so that nothing is copied before the caller sees it.
+
+use crate::error::{Error, Result};
+use crate::format::frame::FrameHeader;
+use crate::lsn::{Lsn, Seq};
+use std::ops::Range;
+
+/// What an [`Entry`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A record.
+    Record = 1,
+    /// The COMMIT of a batch (raw cursors only).
+    Commit = 2,
+    /// A CHECKPOINT; its value is the data given (raw cursors only).
+    Checkpoint = 3,
+    /// The ABORT of a batch that was given up (raw cursors only).
+    Abort = 4,
+    /// The log is torn here; `batch_id` is the place. Always the last (raw cursors only).
+    Torn = 5,
+    /// Something is damaged or missing between the entry before and the one behind; `batch_id` is
+    /// where it begins, the value says what it is, in words (policy `Salvage` only).
+    Gap = 6,
+}
+
+/// One record or mark. The bytes belong to the cursor.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What it is.
+    pub kind: EntryKind,
+    /// False for records of a batch that was not committed (raw cursors only).
+    pub committed: bool,
+    /// The operation of a record.
+    pub op: u8,
+    /// Its sequence number.
+    pub seq: Seq,
+    /// LSN of the frame that begins its batch.
+    pub batch_id: Lsn,
+    /// Wall clock of its frame, nanoseconds since 1970-01-01 UTC.
+    pub time_ns: u64,
+    /// The key of a record.
+    pub key: &'a [u8],
+    /// The value of a record, the data of a checkpoint.
+    pub value: &'a [u8],
+}
+
+/// Many entries as columns of equal length. Offsets point into `bytes`: the key of entry `i` is
+/// `bytes[key_begin[i]..value_begin[i]]`, its value `bytes[value_begin[i]..value_end[i]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Sequence numbers.
+    pub seq: &'a [u64],
+    /// LSNs of the frames that begin the batches.
+    pub batch_id: &'a [u64],
+    /// Wall clocks.
+    pub time_ns: &'a [u64],
+    /// Kinds ([`EntryKind`]).
+    pub kind: &'a [u8],
+    /// Operations.
+    pub op: &'a [u8],
+    /// 1 if committed, else 0.
+    pub committed: &'a [u8],
+    /// Where keys begin.
+    pub key_begin: &'a [u32],
+    /// Where keys end and values begin.
+    pub value_begin: &'a [u32],
+    /// Where values end.
+    pub value_end: &'a [u32],
+    /// The bytes that the offsets point into; what lies between records is of no use.
+    pub bytes: &'a [u8],
+}
+
+/// An entry whose bytes are named by their place in the reader's window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) kind: EntryKind,
+    pub(crate) committed: bool,
+    pub(crate) op: u8,
+    pub(crate) seq: Seq,
+    pub(crate) batch_id: Lsn,
+    pub(crate) time_ns: u64,
+    pub(crate) key_begin: usize,
+    pub(crate) value_begin: usize,
+    pub(crate) value_end: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    pub(super) seq: Vec<u64>,
+    pub(super) batch_id: Vec<u64>,
+    pub(super) time_ns: Vec<u64>,
+    pub(super) kind: Vec<u8>,
+    pub(super) op: Vec<u8>,
+    pub(super) committed: Vec<u8>,
+    pub(super) key_begin: Vec<u32>,
+    pub(super) value_begin: Vec<u32>,
+    pub(super) value_end: Vec<u32>,
+}
+
+impl Columns {
+    pub(super) fn clear(&mut self) {
+        self.seq.clear();
+        self.batch_id.clear();
+        self.time_ns.clear();
+        self.kind.clear();
+        self.op.clear();
+        self.committed.clear();
+        self.key_begin.clear();
+        self.value_begin.clear();
+        self.value_end.clear();
+    }
+
+    pub(super) fn push(&mut self, item: &Item, base: usize) -> Result<()> {
+        let relative = |at: usize| u32::try_from(at.saturating_sub(base)).unwrap_or(u32::MAX);
+        if self.seq.len() == self.seq.capacity() {
+            let more = self.seq.len().max(64);
+            let reserved = self.seq.try_reserve(more).is_ok()
+                && self.batch_id.try_reserve(more).is_ok()
+                && self.time_ns.try_reserve(more).is_ok()
+                && self.kind.try_reserve(more).is_ok()
+                && self.op.try_reserve(more).is_ok()
+                && self.committed.try_reserve(more).is_ok()
+                && self.key_begin.try_reserve(more).is_ok()
+                && self.value_begin.try_reserve(more).is_ok()
+                && self.value_end.try_reserve(more).is_ok();
+            if !reserved {
+                return Err(Error::no_memory("a page", more * 50));
+            }
+        }
+        self.seq.push(item.seq);
+        self.batch_id.push(item.batch_id.0);
+        self.time_ns.push(item.time_ns);
+        self.kind.push(item.kind as u8);
+        self.op.push(item.op);
+        self.committed.push(u8::from(item.committed));
+        self.key_begin.push(relative(item.key_begin));
+        self.value_begin.push(relative(item.value_begin));
+        self.value_end.push(relative(item.value_end));
+        Ok(())
+    }
+}
+
+pub(super) fn mark(
+    kind: EntryKind,
+    committed: bool,
+    header: &FrameHeader,
+    payload: &Range<usize>,
+) -> Item {
+    Item {
+        kind,
+        committed,
+        op: 0,
+        seq: header.first_seq,
+        batch_id: header.lsn,
+        time_ns: header.time_ns,
+        key_begin: payload.start,
+        value_begin: payload.start,
+        value_end: payload.end,
+    }
+}
