@@ -21,7 +21,7 @@
 
 use super::anchor::LogPlace;
 use super::index::{
-    merge_runs, run_file_name, run_file_range, write_run, BlockCache, KeyKind, Layer, ListHead,
+    merge_runs, write_run, BlockCache, KeyKind, Layer, ListHead,
     MemoryIndex, Place, Run, Value,
 };
 use super::replay::{add_record, Follower};
@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -316,7 +317,7 @@ impl Catalog {
                 // A run before it is missing.
                 catalog.index_from_log(place, next, first - 1, &mut layers)?;
             }
-            place = LogPlace::decode(run.anchor());
+            place = LogPlace::decode(&run.anchor());
             next = last + 1;
             layers.push(Stored::Run(run));
         }
@@ -371,8 +372,7 @@ impl Catalog {
     }
 
     fn open_run(&self, path: &Path) -> Result<Run> {
-        let cache = Arc::clone(&self.cache);
-        Run::open(self.vfs.as_ref(), path, *self.wal.log_id(), cache)
+        Run::open(self.vfs.as_ref(), path, self.wal.log_id(), &self.cache)
     }
 
     // ---- files -------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ impl Catalog {
                 continue;
             };
             let of_this_log = {
-                let place = LogPlace::decode(run.anchor());
+                let place = LogPlace::decode(&run.anchor());
                 place.batch_id.0 > 0 && place.go_to(&mut self.wal.cursor(0)?)?
             };
             if of_this_log && (*run.range().start(), *run.range().end()) == (first, last) {
@@ -525,8 +525,8 @@ impl Catalog {
         let path = write_run(
             self.vfs.as_ref(),
             &self.dir,
-            *self.wal.log_id(),
-            covered.encode(),
+            self.wal.log_id(),
+            &covered.encode(),
             tier_of(index.event_count()),
             &index,
         )?;
@@ -642,7 +642,11 @@ impl Catalog {
             .iter()
             .map(|run| run.range().end() - run.range().start() + 1)
             .sum();
-        let path = merge_runs(self.vfs.as_ref(), &self.dir, runs, tier_of(count), &|_| {
+        let Some(anchor) = runs.last().map(|run| run.anchor()) else {
+            return Ok(());
+        };
+        let (vfs, tier) = (self.vfs.as_ref(), tier_of(count));
+        let path = merge_runs(vfs, &self.dir, runs, &anchor, tier, &|_| {
             !self.work().closing
         });
         let path = match path {
@@ -716,7 +720,7 @@ impl Catalog {
             return Ok(());
         };
         let before = match index.checked_sub(1).and_then(|before| layers.get(before)) {
-            Some(Stored::Run(run)) => LogPlace::decode(run.anchor()),
+            Some(Stored::Run(run)) => LogPlace::decode(&run.anchor()),
             Some(Stored::Memory(memory)) => memory.covered(),
             None => LogPlace::default(),
         };
@@ -805,4 +809,16 @@ fn tier(run: &Run) -> u32 {
 fn tier_of(event_count: u64) -> u32 {
     let layers = event_count / (FREEZE_EVENTS / 2);
     layers.checked_ilog2().map_or(0, |bits| bits / 3)
+}
+
+/// The name of the run that covers these positions.
+fn run_file_name(first: u64, last: u64) -> String {
+    format!("{first:020}-{last:020}.run")
+}
+
+/// The positions that the name of a run says; `None` for every other name.
+fn run_file_range(name: &str) -> Option<RangeInclusive<u64>> {
+    let (first, last) = name.strip_suffix(".run")?.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first > 0 && first <= last && name == run_file_name(first, last)).then_some(first..=last)
 }

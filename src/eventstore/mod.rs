@@ -14,22 +14,27 @@
 
 mod anchor;
 mod catalog;
+mod columns;
 mod decide;
 #[allow(dead_code, unused_imports)]
 mod index;
 mod lists;
+mod published;
 mod reader;
 mod replay;
 mod request;
 mod selection;
 mod sequencer;
 mod store;
+mod subscription;
 
+pub(crate) use columns::EventColumns;
 pub use reader::{EventPage, ReadEvent};
 pub use request::{
     AppendReceipt, AppendRequest, Condition, Expectation, Expected, NewEvent, Query, QueryItem,
     SideRecord,
 };
+pub use subscription::{Canceller, SubscribeFrom, Subscription};
 pub use selection::{Direction, Read, Selection};
 pub use store::{
     category, EventReader, EventStore, EventStoreOptions, NameInfo, NameKind, StoreStat, StreamInfo,

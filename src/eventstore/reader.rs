@@ -6,11 +6,12 @@
 //! event asked for.
 
 use super::catalog::Catalog;
+use super::columns::EventColumns;
 use super::index::Place;
 use super::selection::{Direction, Read};
 use crate::error::{Error, ErrorKind, Place as ErrorPlace, Result};
 use crate::format::checksum::crc32;
-use crate::format::event::{self, derived_id, EventId, EventView, OP_EVENT};
+use crate::format::event::{self, EventId, EventView, OP_EVENT};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
@@ -143,42 +144,31 @@ impl<'a> ReadEvent<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Item {
-    position: u64,
-    time_ns: u64,
-    begin: usize,
-    end: usize,
-}
-
 /// Events read together; they stay as they are until the page is filled again.
 #[derive(Debug, Default)]
 pub struct EventPage {
     bytes: Vec<u8>,
-    items: Vec<Item>,
+    columns: EventColumns,
     places: Vec<Place>,
-    log_id: [u8; 16],
 }
 
 impl EventPage {
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.columns.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.columns.len() == 0
     }
 
     /// One of them.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<ReadEvent<'_>> {
-        let item = self.items.get(index)?;
-        let (stream, view) = self.decode(item)?;
-        Some(self.read_event(item, stream, &view))
+        self.columns.get(&self.bytes, index)
     }
 
     /// All of them.
@@ -186,37 +176,14 @@ impl EventPage {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    fn decode<'p>(&'p self, item: &Item) -> Option<(&'p [u8], EventView<'p>)> {
-        let bytes = self.bytes.get(item.begin..item.end)?;
-        let span = record::decode(bytes, 0)?;
-        let stream = bytes.get(span.key_begin..span.value_begin)?;
-        Some((stream, event::decode(bytes.get(span.value_begin..)?)?))
+    /// Their fields.
+    pub(crate) fn columns(&self) -> &EventColumns {
+        &self.columns
     }
 
-    fn read_event<'p>(&self, item: &Item, stream: &'p [u8], view: &EventView<'p>) -> ReadEvent<'p> {
-        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
-        let body = &view.body;
-        let derived = || derived_id(&self.log_id, item.position);
-        ReadEvent {
-            position: item.position,
-            stream_version: view.stream_version,
-            time_ns: item.time_ns,
-            id: body.id.unwrap_or_else(derived),
-            has_own_id: body.id.is_some(),
-            stream: text(stream),
-            event_type: text(body.event_type),
-            tag_bytes: view.tags.bytes(),
-            tag_count: view.tags.count(),
-            schema_version: body.schema_version,
-            content_type: text(body.content_type),
-            occurred_ns: body.occurred_ns,
-            correlation_id: body.correlation_id,
-            causation_id: body.causation_id,
-            metadata: body.metadata,
-            data: body.data,
-            first_of_batch: view.flags & event::event_flag::FIRST != 0,
-            last_of_batch: view.flags & event::event_flag::LAST != 0,
-        }
+    /// What the spans of [`columns`](Self::columns) are of.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Fills the page with the events at `positions`, as many as belong into a page; at least one
@@ -227,9 +194,8 @@ impl EventPage {
         files: &Files,
         positions: &[u64],
     ) -> Result<()> {
-        self.items.clear();
+        self.columns.clear();
         self.bytes.clear();
-        self.log_id = *files.wal.log_id();
         let mut places = std::mem::take(&mut self.places);
         let found = catalog.ask(|snapshot| {
             places.clear();
@@ -280,23 +246,20 @@ impl EventPage {
         let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
         let wanted = usize::try_from(high - low + GUESS).unwrap_or(usize::MAX);
         self.read_more(&open, offset, base, wanted)?;
+        self.columns.reserve(behind - first);
+        let log_id = files.wal.log_id();
+        let mut end = base;
         for index in first..behind {
             let place = place_at(index)?;
             let begin = base + usize::try_from(place.lsn - low).unwrap_or(usize::MAX);
-            let end = self.record_end(&open, offset, base, begin, &place)?;
+            end = self.record_end(&open, offset, base, begin, &place)?;
             let record = self.bytes.get(begin..end).unwrap_or_default();
             let position = positions.get(index).copied().ok_or_else(lost)?;
-            check_record(record, position, &place, &open)?;
-            self.items.push(Item {
-                position,
-                time_ns: place.time_ns,
-                begin,
-                end,
-            });
+            let (stream, view) = check_record(record, position, &place, &open)?;
+            self.columns
+                .push(begin, record, stream, &view, place.time_ns, log_id)?;
         }
-        if let Some(last) = self.items.last() {
-            self.bytes.truncate(last.end.max(base));
-        }
+        self.bytes.truncate(end);
         Ok(behind)
     }
 
@@ -353,23 +316,26 @@ impl EventPage {
     }
 }
 
-fn check_record(bytes: &[u8], position: u64, place: &Place, open: &OpenFile) -> Result<()> {
+/// The event that `bytes` are, and its stream: verified by the checksum that the index has of it.
+fn check_record<'p>(
+    bytes: &'p [u8],
+    position: u64,
+    place: &Place,
+    open: &OpenFile,
+) -> Result<(&'p [u8], EventView<'p>)> {
     let computed = crc32(bytes);
     if computed != place.crc {
         let what = format!("checksum {:#010x}, computed {computed:#010x}", place.crc);
         return Err(damaged(open, place, &what));
     }
-    let value = record::decode(bytes, 0)
-        .filter(|span| span.op == OP_EVENT)
-        .and_then(|span| bytes.get(span.value_begin..));
-    match value.and_then(event::decode) {
-        Some(view) if view.position == position => Ok(()),
-        _ => Err(damaged(
-            open,
-            place,
-            &format!("it is not the event at position {position}"),
-        )),
-    }
+    let event = || {
+        let span = record::decode(bytes, 0).filter(|span| span.op == OP_EVENT)?;
+        let stream = bytes.get(span.key_begin..span.value_begin)?;
+        let view = event::decode(bytes.get(span.value_begin..)?)?;
+        (view.position == position).then_some((stream, view))
+    };
+    let other = || damaged(open, place, &format!("it is not the event at position {position}"));
+    event().ok_or_else(other)
 }
 
 fn damaged(open: &OpenFile, place: &Place, what: &str) -> Error {
@@ -402,6 +368,12 @@ impl Progress {
             next: None,
             delivered: 0,
         }
+    }
+
+    /// Nothing of what is read lies between here and `last`: it need not be looked for again.
+    pub(super) fn pass(&mut self, last: u64) {
+        let behind = last.saturating_add(1);
+        self.next = Some(self.next.map_or(behind, |next| next.max(behind)));
     }
 
     /// Fills `page` with what comes next; an empty page is the end for now.
@@ -437,11 +409,11 @@ impl Progress {
             self.read.positions(snapshot, from, to, count, positions)
         })?;
         page.fill(catalog, files, positions)?;
-        if let Some(item) = page.items.last() {
+        if let Some(&position) = page.columns.position.last() {
             self.next = Some(if backward {
-                item.position - 1
+                position - 1
             } else {
-                item.position + 1
+                position + 1
             });
             self.delivered += page.len() as u64;
         }

@@ -81,12 +81,12 @@ pub(super) fn add_record(
         }
         OP_SAVED_POSITION if value.len() == 9 => {
             let saved = Value::Bytes(value.get(..8).unwrap_or_default().to_vec());
-            index.put_value(KeyKind::SavedPosition, key, saved)?;
+            index.put_value(KeyKind::SavedPosition, key, saved);
         }
         OP_STATE_PUT => {
-            index.put_value(KeyKind::State, key, Value::Bytes(value.to_vec()))?;
+            index.put_value(KeyKind::State, key, Value::Bytes(value.to_vec()));
         }
-        OP_STATE_DELETE => index.put_value(KeyKind::State, key, Value::Deleted)?,
+        OP_STATE_DELETE => index.put_value(KeyKind::State, key, Value::Deleted),
         OP_REQUEST => {
             let Some(note) = RequestNote::decode(value) else {
                 return bad("a record with the op of an idempotency key that is none");
@@ -95,7 +95,7 @@ pub(super) fn add_record(
                 note,
                 time_ns: place.time_ns,
             };
-            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()))?;
+            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()));
         }
         OP_SAVED_POSITION => return bad("a saved position that is none"),
         _ => {}

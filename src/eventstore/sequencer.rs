@@ -16,6 +16,7 @@
 use super::catalog::{Catalog, Memory};
 use super::decide::{known_ids, Before, Original, Pending};
 use super::index::{KeyKind, MemoryIndex, Place, Value};
+use super::published::Published;
 use super::reader::{EventPage, Files};
 use super::replay::KnownRequest;
 use super::request::{AppendReceipt, Prepared};
@@ -30,7 +31,6 @@ use crate::format::record::{decode, encode_header};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::wal::{Durability, EncodedPayload, Receipt, Record, Wal};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// Bytes of the payloads of one group.
@@ -94,7 +94,7 @@ pub(super) struct Sequencer {
     catalog: Arc<Catalog>,
     files: Arc<Files>,
     /// The last position that readers may see.
-    published: Arc<AtomicU64>,
+    published: Arc<Published>,
     queue: Mutex<Queue>,
     done: Condvar,
     /// Locked by the leader only.
@@ -163,7 +163,7 @@ impl Sequencer {
         wal: Arc<Wal>,
         catalog: Arc<Catalog>,
         files: Arc<Files>,
-        published: Arc<AtomicU64>,
+        published: Arc<Published>,
     ) -> Sequencer {
         Sequencer {
             wal,
@@ -244,7 +244,7 @@ impl Sequencer {
         let desk = &mut *desk;
         desk.pending.clear();
         let active = self.catalog.active();
-        let last = self.published.load(Ordering::Acquire);
+        let last = self.published.last();
         let mut next = last + 1;
         let mut accepted: Vec<Accepted> = Vec::new();
         let mut durability = Durability::AsOpened;
@@ -551,7 +551,7 @@ impl Sequencer {
             results.resize_with(accepted.len(), || Err(error.duplicate()));
         }
         let mut failure = None;
-        let mut published = self.published.load(Ordering::Acquire);
+        let mut published = self.published.last();
         {
             let mut index = active.index.write().unwrap_or_else(PoisonError::into_inner);
             for (accepted, result) in accepted.into_iter().zip(results) {
@@ -589,7 +589,7 @@ impl Sequencer {
             }
         }
         if turn.refusal.is_none() {
-            self.published.store(published, Ordering::Release);
+            self.published.set(published);
         }
         match failure {
             Some(error) => {
@@ -610,7 +610,7 @@ impl Sequencer {
     fn withdraw(&self) {
         let end = self.wal.view().end().lsn.0;
         let snapshot = self.catalog.snapshot();
-        let mut last = self.published.load(Ordering::Acquire);
+        let mut last = self.published.last();
         let mut places = Vec::new();
         while last > 0 {
             places.clear();
@@ -619,7 +619,7 @@ impl Sequencer {
                 _ => break,
             }
         }
-        self.published.store(last, Ordering::Release);
+        self.published.set(last);
     }
 
     /// Adds a committed request to the index.
@@ -661,12 +661,12 @@ impl Sequencer {
             match side.op {
                 OP_SAVED_POSITION => {
                     let saved = value.get(..8).unwrap_or_default().to_vec();
-                    index.put_value(KeyKind::SavedPosition, key, Value::Bytes(saved))?;
+                    index.put_value(KeyKind::SavedPosition, key, Value::Bytes(saved));
                 }
                 OP_STATE_PUT => {
-                    index.put_value(KeyKind::State, key, Value::Bytes(value.to_vec()))?;
+                    index.put_value(KeyKind::State, key, Value::Bytes(value.to_vec()));
                 }
-                OP_STATE_DELETE => index.put_value(KeyKind::State, key, Value::Deleted)?,
+                OP_STATE_DELETE => index.put_value(KeyKind::State, key, Value::Deleted),
                 _ => {}
             }
         }
@@ -680,7 +680,7 @@ impl Sequencer {
                 time_ns: receipt.time_ns,
             };
             let value = Value::Bytes(known.encode());
-            index.put_value(KeyKind::Request, request.get(key), value)?;
+            index.put_value(KeyKind::Request, request.get(key), value);
         }
         let mut covered = active
             .covered

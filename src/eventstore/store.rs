@@ -2,6 +2,7 @@
 
 use super::catalog::Catalog;
 use super::index::{KeyKind, ListHead};
+use super::published::Published;
 use super::reader::{EventPage, Files, Progress};
 use super::request::{check_len, AppendReceipt, AppendRequest, Prepared};
 use super::selection::Read;
@@ -13,7 +14,6 @@ use crate::vfs::os::RealDisk;
 use crate::vfs::Vfs;
 use crate::wal::{Durability, OpenHow, Wal, WalOptions};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// Choices for [`EventStore::open`].
@@ -72,21 +72,55 @@ pub struct StoreStat {
 }
 
 /// An open event store. Shared by threads; dropping it closes it, without telling of errors.
+/// Readers and subscriptions are independent of it: they stay usable, and show what there is.
 pub struct EventStore {
-    wal: Arc<Wal>,
-    catalog: Arc<Catalog>,
-    files: Arc<Files>,
-    sequencer: Sequencer,
-    /// The last position that readers may see.
-    published: Arc<AtomicU64>,
+    pub(super) source: Arc<Source>,
+    pub(super) sequencer: Arc<Sequencer>,
+}
+
+/// What reading needs: shared by the store and everything that reads from it.
+pub(super) struct Source {
+    pub(super) wal: Arc<Wal>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) files: Arc<Files>,
+    pub(super) published: Arc<Published>,
     read_only: bool,
+}
+
+impl Source {
+    /// The last position that may be read now.
+    pub(super) fn last_position(&self) -> Result<u64> {
+        self.wal.check_process()?;
+        if self.read_only {
+            let last = self.catalog.follow()?;
+            self.published.set(last);
+        }
+        Ok(self.published.last())
+    }
+
+    /// Whether this handle only reads, so that somebody else's appends have to be looked for.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(super) fn fill(&self, page: &mut EventPage, positions: &[u64]) -> Result<()> {
+        page.fill(&self.catalog, &self.files, positions)
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("wal", &self.wal)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for EventStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventStore")
-            .field("wal", &self.wal)
-            .field("last_position", &self.published)
+            .field("wal", &self.source.wal)
+            .field("last_position", &self.source.published.last())
             .finish_non_exhaustive()
     }
 }
@@ -112,27 +146,30 @@ impl EventStore {
         if !read_only {
             wal.raise_time(catalog.last_time_ns())?;
         }
-        let published = Arc::new(AtomicU64::new(last));
+        let published = Arc::new(Published::new(last));
         let files = Arc::new(Files::new(Arc::clone(&wal)));
+        let sequencer = Sequencer::new(
+            Arc::clone(&wal),
+            Arc::clone(&catalog),
+            Arc::clone(&files),
+            Arc::clone(&published),
+        );
         Ok(EventStore {
-            sequencer: Sequencer::new(
-                Arc::clone(&wal),
-                Arc::clone(&catalog),
-                Arc::clone(&files),
-                Arc::clone(&published),
-            ),
-            wal,
-            catalog,
-            files,
-            published,
-            read_only,
+            source: Arc::new(Source {
+                wal,
+                catalog,
+                files,
+                published,
+                read_only,
+            }),
+            sequencer: Arc::new(sequencer),
         })
     }
 
     /// The log underneath: its report, statistics, checkpoints. Do not append to it.
     #[must_use]
     pub fn wal(&self) -> &Wal {
-        &self.wal
+        &self.source.wal
     }
 
     // ---- appending ---------------------------------------------------------------------------
@@ -148,36 +185,33 @@ impl EventStore {
         request: &AppendRequest<'_>,
         durability: Durability,
     ) -> Result<AppendReceipt> {
-        if self.read_only {
+        if self.source.read_only {
             let message = "the event store was opened for reading only";
             return Err(Error::new(ErrorKind::ReadOnly, message));
         }
-        self.wal.check_process()?;
+        self.source.wal.check_process()?;
         self.sequencer.append(Prepared::new(request)?, durability)
     }
 
     /// Makes everything that was appended before durable.
     pub fn sync(&self) -> Result<()> {
-        self.wal.sync()
+        self.source.wal.sync()
     }
 
     // ---- reading -----------------------------------------------------------------------------
 
     /// The last position now: how many events there are.
     pub fn last_position(&self) -> Result<u64> {
-        self.wal.check_readable()?;
-        if self.read_only {
-            let last = self.catalog.follow()?;
-            self.published.store(last, Ordering::Release);
-        }
-        Ok(self.published.load(Ordering::Acquire))
+        self.source.wal.check_readable()?;
+        self.source.last_position()
     }
 
     /// Begins to read. The events are those that are there when a page is asked for.
-    pub fn read(&self, read: Read) -> Result<EventReader<'_>> {
+    pub fn read(&self, read: Read) -> Result<EventReader> {
+        self.source.wal.check_readable()?;
         read.check()?;
         Ok(EventReader {
-            store: self,
+            source: Arc::clone(&self.source),
             progress: Progress::new(read),
             positions: Vec::new(),
             page: EventPage::default(),
@@ -188,7 +222,7 @@ impl EventStore {
     pub fn event_at(&self, position: u64) -> Result<EventPage> {
         let mut page = EventPage::default();
         if position > 0 && position <= self.last_position()? {
-            page.fill(&self.catalog, &self.files, &[position])?;
+            self.source.fill(&mut page, &[position])?;
         }
         Ok(page)
     }
@@ -196,11 +230,11 @@ impl EventStore {
     /// The event with this id, its own or a derived one; an empty page if there is none.
     pub fn event_by_id(&self, id: &EventId) -> Result<EventPage> {
         let last = self.last_position()?;
-        let own = self.catalog.ask(|s| s.value(KeyKind::Id, id))?;
+        let own = self.source.catalog.ask(|s| s.value(KeyKind::Id, id))?;
         if let Some(bytes) = own {
             return self.event_at(get_u64(&bytes, 0));
         }
-        let derived = position_of_derived_id(self.wal.log_id(), id);
+        let derived = position_of_derived_id(self.source.wal.log_id(), id);
         let Some(position) = derived.filter(|&position| position <= last) else {
             return Ok(EventPage::default());
         };
@@ -215,6 +249,7 @@ impl EventStore {
     pub fn stream_info(&self, stream: &str) -> Result<Option<StreamInfo>> {
         self.last_position()?;
         let head = self
+            .source
             .catalog
             .ask(|s| s.head(KeyKind::Stream, stream.as_bytes()))?;
         Ok(head.map(|head| StreamInfo {
@@ -246,6 +281,7 @@ impl EventStore {
         };
         let (after, prefix) = (after.map(str::as_bytes), prefix.as_bytes());
         let keys = self
+            .source
             .catalog
             .ask(|s| s.keys(kind, after, prefix, count_max))?;
         let info = |(name, head): (Vec<u8>, ListHead)| NameInfo {
@@ -262,6 +298,7 @@ impl EventStore {
         self.last_position()?;
         check_len("name", name.len(), 1, crate::format::event::NAME_LEN_MAX)?;
         let value = self
+            .source
             .catalog
             .ask(|s| s.value(KeyKind::SavedPosition, name.as_bytes()))?;
         Ok(value.map(|bytes| get_u64(&bytes, 0)))
@@ -270,14 +307,14 @@ impl EventStore {
     /// A value of the key-value state.
     pub fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.last_position()?;
-        self.catalog.ask(|s| s.value(KeyKind::State, key))
+        self.source.catalog.ask(|s| s.value(KeyKind::State, key))
     }
 
     /// Counters.
     pub fn stat(&self) -> Result<StoreStat> {
         Ok(StoreStat {
             last_position: self.last_position()?,
-            log_id: *self.wal.log_id(),
+            log_id: *self.source.wal.log_id(),
         })
     }
 
@@ -286,15 +323,17 @@ impl EventStore {
     ///
     /// Errors: what kept the end from being clean; the store is closed all the same.
     pub fn close(&self) -> Result<()> {
-        if self.wal.check_process().is_err() {
+        let Source { wal, catalog, .. } = self.source.as_ref();
+        if wal.check_process().is_err() {
             return Ok(());
         }
-        if !self.read_only {
+        if !self.source.read_only {
             self.sequencer
                 .refuse(Error::new(ErrorKind::Closed, "the handle was closed"));
         }
-        self.catalog.close();
-        self.wal.close()
+        catalog.close();
+        self.source.published.end();
+        wal.close()
     }
 }
 
@@ -312,24 +351,25 @@ pub fn category(stream: &str) -> &str {
 }
 
 /// A reading that goes on from page to page.
-pub struct EventReader<'s> {
-    store: &'s EventStore,
+#[derive(Debug)]
+pub struct EventReader {
+    source: Arc<Source>,
     progress: Progress,
     positions: Vec<u64>,
     page: EventPage,
 }
 
-impl EventReader<'_> {
+impl EventReader {
     /// The next page of up to `count_max` events; empty at the end for now. Arriving there is not
     /// final: forward, later pages have what was appended since.
     pub fn next_page(&mut self, count_max: usize) -> Result<&EventPage> {
         if count_max == 0 {
             return Err(Error::invalid("a page of 0 events"));
         }
-        let last = self.store.last_position()?;
+        let last = self.source.last_position()?;
         self.progress.fill(
-            &self.store.catalog,
-            &self.store.files,
+            &self.source.catalog,
+            &self.source.files,
             last,
             count_max,
             &mut self.positions,

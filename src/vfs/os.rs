@@ -13,7 +13,7 @@ use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -409,6 +409,36 @@ impl Drop for MappedPage {
     fn drop(&mut self) {
         // SAFETY: unmaps exactly what `map_shared` mapped; no reference into it outlives `self`.
         unsafe { libc::munmap(self.words.cast(), PAGE_LEN) };
+    }
+}
+
+/// A counter that `poll` finds readable while it is not 0 (eventfd).
+#[derive(Debug)]
+pub(crate) struct EventFd(fs::File);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<EventFd> {
+        // SAFETY: takes numbers only.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        Ok(EventFd(unsafe { fs::File::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Makes it readable. Fails only if it is so already, to the limit.
+    pub(crate) fn signal(&self) {
+        let _ = io::Write::write(&mut &self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Makes it not readable. Fails only if it is not.
+    pub(crate) fn drain(&self) {
+        let _ = io::Read::read(&mut &self.0, &mut [0; 8]);
     }
 }
 

@@ -204,25 +204,34 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// The cell at an index below `count`.
-    pub(super) fn cell(&self, index: usize) -> Decoded<Cell<'a>> {
+    /// Where the cell at an index below `count` begins, and its key without the node's prefix.
+    fn suffix(&self, index: usize) -> Decoded<(usize, &'a [u8])> {
         let slot = self.slots + index * SLOT_LEN;
         let start = usize::from(get_u16(self.bytes, slot));
+        let len = usize::from(get_u16(self.bytes, start));
+        let suffix = start + SUFFIX_LEN_LEN;
+        match self.bytes.get(suffix..suffix + len) {
+            Some(suffix) => Ok((start, suffix)),
+            None => Err(Damaged("a cell leaves the node")),
+        }
+    }
+
+    /// The cell at an index below `count`.
+    pub(super) fn cell(&self, index: usize) -> Decoded<Cell<'a>> {
+        let (start, suffix) = self.suffix(index)?;
         let end = if index + 1 < self.count {
-            usize::from(get_u16(self.bytes, slot + SLOT_LEN))
+            usize::from(get_u16(self.bytes, self.slots + (index + 1) * SLOT_LEN))
         } else {
             self.end
         };
-        let suffix_start = start + SUFFIX_LEN_LEN;
-        let body_start = suffix_start + usize::from(get_u16(self.bytes, start));
-        let suffix = self.bytes.get(suffix_start..body_start);
-        match suffix {
-            Some(suffix) if body_start <= end && end <= self.bytes.len() => Ok(Cell {
-                suffix,
-                body: body_start..end,
-            }),
-            _ => Err(Damaged("a cell leaves the node")),
+        let body_start = start + SUFFIX_LEN_LEN + suffix.len();
+        if body_start > end || end > self.bytes.len() {
+            return Err(Damaged("a cell leaves the node"));
         }
+        Ok(Cell {
+            suffix,
+            body: body_start..end,
+        })
     }
 
     /// Where a full key is.
@@ -236,7 +245,7 @@ impl<'a> Node<'a> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = (low + high) / 2;
-            match self.cell(middle)?.suffix.cmp(rest) {
+            match self.suffix(middle)?.1.cmp(rest) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
                 Ordering::Equal => {
