@@ -8,6 +8,7 @@
 #     make mutants      plants bugs and shows which test notices each; takes an hour
 #     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
 #     make tsan         the tests with threads under ThreadSanitizer (not part of make test)
+#     make fuzz         the targets of fuzz/ under cargo-fuzz, FUZZ_SECONDS each (not part of make test)
 #     make install      to PREFIX (/usr/local): library, header, pkg-config file
 #     make clean
 
@@ -24,7 +25,7 @@ EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan
+.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan fuzz
 
 library:
 	$(CARGO) build --release
@@ -83,6 +84,16 @@ tsan: library
 	$(TSAN_TEST) --test threads --test processes -- --test-threads=1; \
 	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
 	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
+
+# What is found new stays in the target directory: the corpus in fuzz/ is kept small.
+FUZZ_SECONDS ?= 300
+
+fuzz:
+	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then set -ex; \
+	for name in segment open packed event; do mkdir -p $(TARGET)/fuzz/found/$$name; \
+	$(CARGO) +nightly fuzz run --target-dir $(TARGET)/fuzz $$name $(TARGET)/fuzz/found/$$name \
+	    fuzz/corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done; \
+	else echo "skipped: needs a nightly Rust compiler and cargo-fuzz (cargo install cargo-fuzz)"; fi
 
 # SAMPLES, SEED, BATCHES and FS say how long and where: see the script.
 powercut-disk: library

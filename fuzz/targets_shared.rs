@@ -6,11 +6,13 @@
 //! | `segment` | a flag, then the first segment of a log; with the flag, its checksums are made right |
 //! | `open` | a flag, then changes to the files of a small log, 12 bytes each |
 //! | `packed` | columns and bytes of a packed batch |
+//! | `event` | the value of an event's record |
 
 #![allow(dead_code, reason = "each program uses its target")]
 
 use duralog::format::checksum::crc32;
 use duralog::format::control::Control;
+use duralog::format::event;
 use duralog::format::frame::{frame_len, FrameHeader, HEADER_LEN};
 use duralog::format::record;
 use duralog::format::segment_header::SegmentHeader;
@@ -273,6 +275,28 @@ pub(crate) fn open(data: &[u8]) {
             assert!(read.contains(record), "{record:?} was never written");
         }
     }
+}
+
+/// Any bytes as an event: refused, or an event that is encoded to the same bytes.
+pub(crate) fn event(data: &[u8]) {
+    let Some(found) = event::decode(data) else {
+        return;
+    };
+    if found.flaw(b"stream").is_some() {
+        return;
+    }
+    let mut again = Vec::new();
+    event::encode_place(
+        &mut again,
+        found.flags,
+        found.position,
+        found.stream_version,
+    );
+    let tags: Vec<&[u8]> = found.tags.iter().collect();
+    found.body.encode(&mut again, tags.into_iter());
+    assert_eq!(again, data);
+    let place = found.flags & (event::event_flag::FIRST | event::event_flag::LAST);
+    assert_eq!(found.body.flags() | place, found.flags);
 }
 
 /// Any bytes as a packed batch: refused, or appended and read back.

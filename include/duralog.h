@@ -1,5 +1,6 @@
 /*
- * duralog.h - an embedded write-ahead log: atomic, durable batches in a documented format.
+ * duralog.h - an embedded write-ahead log: atomic, durable batches in a documented format; and an
+ * event store on top of it.
  *
  * Generated from src/ffi by tests/header.rs; do not edit. FORMAT.md describes the bytes on disk.
  *
@@ -33,8 +34,8 @@
  *
  * CONVENTIONS, which hold for every function below
  *
- *  1. Names. wal_ is the log, duralog_ what all parts of the library share. The noun comes first,
- *     then the verb.
+ *  1. Names. wal_ is the log, eventstore_ the event store, duralog_ what all parts of the library
+ *     share. The noun comes first, then the verb.
  *
  *  2. Results. Functions that can fail return a duralog_status_t: DURALOG_OK (0), a positive
  *     number for another regular outcome, a negative one for an error. Outputs come last, are
@@ -50,7 +51,8 @@
  *
  *  4. Bytes in are a pointer and a length; NULL is allowed only with length 0. They are used
  *     during the call and never kept. Lengths that no memory can have are refused. Arrays of
- *     numbers and structs must be aligned as C aligns them.
+ *     numbers and structs must be aligned as C aligns them. Texts are the same as char: UTF-8,
+ *     with a length and without a NUL at the end, unless the comment says so.
  *
  *  5. Bytes out are borrowed: they stay valid until what the comment says, and are never freed
  *     or changed by the caller. Pointers to them are never NULL, also with length 0.
@@ -84,6 +86,13 @@
  *     failed write or sync the handle is poisoned: what was being written is indeterminate, no
  *     further append is accepted, reading goes on. Close it and open the log again, and ask
  *     wal_batch_status. DURALOG_E_FULL does not poison.
+ *
+ * 12. Events. A position is the number of an event in its store, a stream version its number in
+ *     its stream; both count from 1 without gaps, and are given when the event is appended. A
+ *     stream begins with its first event: one that is not there has version 0. The category of a
+ *     stream is its name up to the first '-'. An event store is a log, so all that is said of
+ *     durability, recovery and damage holds for it; only functions with eventstore_ may write to
+ *     it.
  */
 
 #ifndef DURALOG_H
@@ -192,6 +201,13 @@ typedef enum duralog_status_code_t {
     DURALOG_E_UNCLEAN = -22,
     /** The buffer given is too small; the length needed was reported. */
     DURALOG_E_BUFFER_TOO_SMALL = -23,
+    /** A precondition of an append to an event store did not hold; nothing was written. */
+    DURALOG_E_CONFLICT = -24,
+    /**
+     * Events of an append, or its idempotency key, are in the store already, but not as they were
+     * given; nothing was written.
+     */
+    DURALOG_E_DUPLICATE = -25,
 } duralog_status_code_t;
 
 /**
@@ -527,8 +543,8 @@ duralog_status_t wal_checkpoint(wal_t *wal, const uint8_t *data, size_t len, uin
  * Data and number of the newest checkpoint.
  *
  * buffer, capacity: place for the data; NULL only with capacity 0.
- * out_len: length of the data. The one output of this library that is written on failure too: on
- * DURALOG_E_BUFFER_TOO_SMALL it is the capacity needed.
+ * out_len: length of the data. Written on DURALOG_E_BUFFER_TOO_SMALL too, which no output is but
+ * this and that of eventstore_state: it is the capacity needed.
  * out_seq: sequence number of the checkpoint; may be NULL.
  *
  * Returns DURALOG_OK;
@@ -977,6 +993,1114 @@ duralog_status_t wal_repair(const char *path,
                             void *user_data,
                             wal_recovery_report_t *out_before,
                             wal_recovery_report_t *out_after);
+
+/* == Opening and closing an event store ======================================================== */
+
+/**
+ * An open event store: events in streams, on a log of its own.
+ *
+ * Shared: any number of threads may use one handle at once; appends of several threads share
+ * their syncs. Only eventstore_close must come when no other call with the handle runs or follows.
+ */
+typedef struct eventstore_t eventstore_t;
+
+/**
+ * Choices for eventstore_open. Start from EVENTSTORE_OPTIONS_INIT; zero means the default in every
+ * field.
+ */
+typedef struct eventstore_options_t {
+    /** Size of this struct; set by EVENTSTORE_OPTIONS_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Choices for the log underneath, all of which hold here too; NULL for the defaults. */
+    const wal_options_t *wal;
+} eventstore_options_t;
+
+/** Initialises an eventstore_options_t. */
+#define EVENTSTORE_OPTIONS_INIT { sizeof(eventstore_options_t), 0, 0 }
+
+/** What is known of an open store. Start from EVENTSTORE_STAT_INIT. */
+typedef struct eventstore_stat_t {
+    /** Size of this struct; set by EVENTSTORE_STAT_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Identity of the log: random, the same as long as the store exists. */
+    uint8_t log_id[16];
+    /** Position of the last event; 0 if there is none. */
+    uint64_t last_position;
+} eventstore_stat_t;
+
+/** Initialises an eventstore_stat_t. */
+#define EVENTSTORE_STAT_INIT { sizeof(eventstore_stat_t), 0, {0}, 0 }
+
+/**
+ * Opens the event store in the directory path; recovers its log first if its last writer did not
+ * close it. One handle at a time, of all processes, has a store open for writing.
+ *
+ * path: directory of the store, in the bytes of the file system, with a NUL at its end.
+ * options: may be NULL for the defaults.
+ * out_store: the handle, to be closed by eventstore_close.
+ *
+ * Returns as wal_open does;
+ * DURALOG_E_CORRUPT: also if what the log holds are not the events of a store.
+ */
+duralog_status_t eventstore_open(const char *path,
+                                 const eventstore_options_t *options,
+                                 eventstore_t **out_store);
+
+/**
+ * Makes everything appended durable, marks the log as cleanly closed, and releases the handle,
+ * always: also if it reports an error. Cursors and batches are released on their own, before or
+ * after. Not while another thread is in a call with the handle.
+ *
+ * store: may be NULL, which is nothing.
+ *
+ * Returns as wal_close does.
+ */
+duralog_status_t eventstore_close(eventstore_t *store);
+
+/**
+ * Makes everything that was appended through this handle, by any thread, durable.
+ *
+ * Returns as wal_sync does.
+ */
+duralog_status_t eventstore_sync(eventstore_t *store);
+
+/**
+ * Position of the last event, which is how many events there are.
+ *
+ * out_position: the position; 0 if there is no event.
+ *
+ * Returns DURALOG_OK; DURALOG_E_CORRUPT, DURALOG_E_IO, read-only handles only.
+ */
+duralog_status_t eventstore_last_position(eventstore_t *store, uint64_t *out_position);
+
+/**
+ * What is known of the store, as it is now.
+ *
+ * out_stat: filled.
+ *
+ * Returns as eventstore_last_position does.
+ */
+duralog_status_t eventstore_stat(eventstore_t *store, eventstore_stat_t *out_stat);
+
+/**
+ * Counters and marks of the log underneath, as wal_stat gives them.
+ *
+ * out_stat: filled.
+ *
+ * Returns as wal_stat does.
+ */
+duralog_status_t eventstore_wal_stat(eventstore_t *store, wal_stat_t *out_stat);
+
+/**
+ * What eventstore_open found in the log and did, as wal_recovery_report gives it.
+ *
+ * out_report: filled.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_recovery_report(eventstore_t *store,
+                                            wal_recovery_report_t *out_report);
+
+/**
+ * What became of a batch: to be asked after reopening, for an append that returned
+ * DURALOG_E_INDETERMINATE.
+ *
+ * batch_id: lsn of duralog_error_t, or batch_id of a receipt.
+ * out_batch_status: one of WAL_BATCH_*.
+ *
+ * Returns as wal_batch_status does.
+ */
+duralog_status_t eventstore_batch_status(eventstore_t *store,
+                                         uint64_t batch_id,
+                                         int32_t *out_batch_status);
+
+/* == Queries over types and tags =============================================================== */
+
+/**
+ * Events by type and tag: those that match at least one of its items. An item names types, of
+ * which an event must have one, and tags, all of which it must have. A query without items matches
+ * every event.
+ *
+ *     eventstore_query_open(&query);
+ *     eventstore_query_add_item(query);
+ *     eventstore_query_add_type(query, "CourseDefined", 13);
+ *     eventstore_query_add_type(query, "StudentSubscribed", 17);
+ *     eventstore_query_add_tag(query, "course:c1", 9);
+ *
+ * Movable: one thread at a time, whichever it is. What uses a query keeps a copy.
+ */
+typedef struct eventstore_query_t eventstore_query_t;
+
+/**
+ * Makes a query without items.
+ *
+ * out_query: the query, to be closed by eventstore_query_close.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_query_open(eventstore_query_t **out_query);
+
+/**
+ * Begins an item; it must get a type or a tag before the query is used.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_query_add_item(eventstore_query_t *query);
+
+/**
+ * Adds a type to the last item.
+ *
+ * event_type, event_type_len: 1 to 255 bytes.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if the query has no item.
+ */
+duralog_status_t eventstore_query_add_type(eventstore_query_t *query,
+                                           const char *event_type,
+                                           size_t event_type_len);
+
+/**
+ * Adds a tag to the last item.
+ *
+ * tag, tag_len: 1 to 255 bytes.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if the query has no item.
+ */
+duralog_status_t eventstore_query_add_tag(eventstore_query_t *query,
+                                          const char *tag,
+                                          size_t tag_len);
+
+/**
+ * Releases a query.
+ *
+ * query: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_query_close(eventstore_query_t *query);
+
+/* == Building an append ======================================================================== */
+
+/** In expected of eventstore_append_expect: whatever version the stream has. */
+#define EVENTSTORE_EXPECT_ANY (-1)
+
+/** In expected of eventstore_append_expect: the stream has at least one event. */
+#define EVENTSTORE_EXPECT_EXISTS (-2)
+
+/** In expected of eventstore_append_expect: there is no such stream. */
+#define EVENTSTORE_EXPECT_NONE 0
+
+/** In flags of eventstore_append_save_position: the position may go back. */
+#define EVENTSTORE_POSITION_RESET 1
+
+/**
+ * A batch that is being built: events for any number of streams, what must hold before, and what
+ * is committed with them. eventstore_append appends all of it or nothing, as often as it is called:
+ * the batch stays as it is until it is cleared.
+ *
+ * Movable: one thread at a time, whichever it is. It belongs to no store, and keeps copies of all
+ * that it is given.
+ */
+typedef struct eventstore_append_t eventstore_append_t;
+
+/**
+ * An event to be appended. Start from EVENTSTORE_NEW_EVENT_INIT; zero means that it says nothing
+ * of the kind. Only stream and event_type must be given.
+ */
+typedef struct eventstore_new_event_t {
+    /** Size of this struct; set by EVENTSTORE_NEW_EVENT_INIT. */
+    uint32_t struct_size;
+    /** 1: occurred_ns is given; 0: it is not. */
+    uint32_t has_occurred;
+    /** Its stream: 1 to 1024 bytes of UTF-8. */
+    const char *stream;
+    /** Length of stream. */
+    size_t stream_len;
+    /** What happened: 1 to 255 bytes of UTF-8. */
+    const char *event_type;
+    /** Length of event_type. */
+    size_t event_type_len;
+    /** The event, in bytes of the application's own. */
+    const uint8_t *data;
+    /** Length of data. */
+    size_t data_len;
+    /** About the event, in bytes of the application's own. */
+    const uint8_t *metadata;
+    /** Length of metadata. */
+    size_t metadata_len;
+    /** Media type of the data: up to 255 bytes of UTF-8. */
+    const char *content_type;
+    /** Length of content_type. */
+    size_t content_type_len;
+    /**
+     * Array of tag_count tags, each of 1 to 255 bytes of UTF-8. They are a set: order and
+     * repetition mean nothing.
+     */
+    const char *const *tags;
+    /** Array of their lengths. */
+    const size_t *tag_lens;
+    /** How many: at most 64. */
+    size_t tag_count;
+    /**
+     * Id of its own: 16 bytes, not all zero, that no other event has; NULL: it gets one made of
+     * the log's id and its position.
+     */
+    const uint8_t *id;
+    /** What it belongs to: 16 bytes, or NULL. */
+    const uint8_t *correlation_id;
+    /** What it follows from: 16 bytes, or NULL. */
+    const uint8_t *causation_id;
+    /** The application's number for the form of the data. */
+    uint64_t schema_version;
+    /**
+     * When it occurred, in nanoseconds since 1970-01-01 UTC. When it was recorded is known anyway.
+     */
+    int64_t occurred_ns;
+} eventstore_new_event_t;
+
+/** Initialises an eventstore_new_event_t. */
+#define EVENTSTORE_NEW_EVENT_INIT \
+    { sizeof(eventstore_new_event_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Makes an empty batch.
+ *
+ * out_batch: the batch, to be closed by eventstore_append_close.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_open(eventstore_append_t **out_batch);
+
+/**
+ * Empties a batch, so that it can be built anew; what it has of memory stays for that.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_clear(eventstore_append_t *batch);
+
+/**
+ * Releases a batch.
+ *
+ * batch: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_close(eventstore_append_t *batch);
+
+/**
+ * Adds an event. Events get their positions in the order in which they are added.
+ *
+ * event: the event, all of which is copied.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_TOO_LARGE: the event would have more than 67,108,864 bytes in all.
+ */
+duralog_status_t eventstore_append_add_event(eventstore_append_t *batch,
+                                             const eventstore_new_event_t *event);
+
+/**
+ * Demands that a stream has a certain version before the append. Each stream at most once; it need
+ * not be one that is appended to.
+ *
+ * stream, stream_len: 1 to 1024 bytes.
+ * expected: EVENTSTORE_EXPECT_ANY, EVENTSTORE_EXPECT_EXISTS, EVENTSTORE_EXPECT_NONE, or exactly
+ * this version.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_expect(eventstore_append_t *batch,
+                                          const char *stream,
+                                          size_t stream_len,
+                                          int64_t expected);
+
+/**
+ * Demands that no event behind a position matches a query: nothing of the kind was appended since
+ * the caller looked.
+ *
+ * query: copied, and may be closed or changed at once.
+ * after: events up to this position do not count; 0: all count.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_add_condition(eventstore_append_t *batch,
+                                                 eventstore_query_t *query,
+                                                 uint64_t after);
+
+/**
+ * Saves with the batch up to where somebody has read; eventstore_saved_position tells it. A
+ * position that is not beyond the saved one is a conflict. Each name at most once.
+ *
+ * name, name_len: 1 to 255 bytes.
+ * position: the last position dealt with.
+ * flags: 0, or EVENTSTORE_POSITION_RESET.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_save_position(eventstore_append_t *batch,
+                                                 const char *name,
+                                                 size_t name_len,
+                                                 uint64_t position,
+                                                 uint32_t flags);
+
+/**
+ * Puts with the batch a value of the application's own under a key; eventstore_state tells it.
+ * Each key at most once.
+ *
+ * key, key_len: 1 to 1024 bytes.
+ * value, value_len: at most 1,048,576 bytes.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_put_state(eventstore_append_t *batch,
+                                             const uint8_t *key,
+                                             size_t key_len,
+                                             const uint8_t *value,
+                                             size_t value_len);
+
+/**
+ * Deletes with the batch the value under a key; a key without a value is nothing. Each key at most
+ * once.
+ *
+ * key, key_len: 1 to 1024 bytes.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_delete_state(eventstore_append_t *batch,
+                                                const uint8_t *key,
+                                                size_t key_len);
+
+/**
+ * Gives the batch a key by which the store knows it again: appended twice, the second time gives
+ * the receipt of the first. Events that all have ids of their own need no key.
+ *
+ * key, key_len: 1 to 255 bytes; 0: no key.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_set_idempotency_key(eventstore_append_t *batch,
+                                                       const uint8_t *key,
+                                                       size_t key_len);
+
+/* == Adding many events at once ================================================================ */
+
+/**
+ * Events in columns: item i of every column belongs to event i. Start from
+ * EVENTSTORE_COLUMNS_INIT; a column that is NULL says nothing of any event, and only stream_lens
+ * and event_type_lens must be given. What each field means, and its limits, is as in
+ * eventstore_new_event_t.
+ *
+ * The bytes stand column after column, without anything between: all streams, all event types, all
+ * content types, all tags, all data, all metadata.
+ */
+typedef struct eventstore_columns_t {
+    /** Size of this struct; set by EVENTSTORE_COLUMNS_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** How many events. */
+    size_t count;
+    /** Length of each stream. */
+    const uint32_t *stream_lens;
+    /** Length of each event type. */
+    const uint32_t *event_type_lens;
+    /** Length of each content type. */
+    const uint32_t *content_type_lens;
+    /** How many tags each event has. */
+    const uint32_t *tag_counts;
+    /**
+     * Length of each tag: those of the first event, those of the second, and so on. As many as
+     * tag_counts sums up to.
+     */
+    const uint32_t *tag_lens;
+    /** Length of each event's data. */
+    const uint32_t *data_lens;
+    /** Length of each event's metadata. */
+    const uint32_t *metadata_lens;
+    /** 16 bytes for each event; all zero: it has no id of its own. */
+    const uint8_t *ids;
+    /** 16 bytes for each event; all zero: none. */
+    const uint8_t *correlation_ids;
+    /** 16 bytes for each event; all zero: none. */
+    const uint8_t *causation_ids;
+    /** Schema version of each. */
+    const uint64_t *schema_versions;
+    /** When each occurred. */
+    const int64_t *occurred_ns;
+    /**
+     * 1 for each event whose occurred_ns is given, 0 for the others; NULL: all of them, if
+     * occurred_ns is not NULL.
+     */
+    const uint8_t *has_occurred;
+    /** Texts and bytes, in the order said above. */
+    const uint8_t *bytes;
+    /** Length of bytes: the sum of all lengths. */
+    size_t bytes_len;
+} eventstore_columns_t;
+
+/** Initialises an eventstore_columns_t. */
+#define EVENTSTORE_COLUMNS_INIT \
+    { sizeof(eventstore_columns_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Adds events, as eventstore_append_add_event does with one after the other; all of them or, if
+ * one is refused, none.
+ *
+ * columns: the events, all of which are copied.
+ *
+ * Returns as eventstore_append_add_event does, the message names the event;
+ * DURALOG_E_INVALID_ARGUMENT: also if bytes_len is not the sum of all lengths.
+ */
+duralog_status_t eventstore_append_add_columns(eventstore_append_t *batch,
+                                               const eventstore_columns_t *columns);
+
+/* == Appending events ========================================================================== */
+
+/** In flags of eventstore_append: return when the batch is durable, whatever sync_mode says. */
+#define EVENTSTORE_APPEND_DURABLE 1
+
+/** In kind of a conflict: a stream has not the version that eventstore_append_expect demanded. */
+#define EVENTSTORE_CONFLICT_STREAM 1
+
+/** In kind of a conflict: an event matches the query of a condition. */
+#define EVENTSTORE_CONFLICT_CONDITION 2
+
+/** In kind of a conflict: a position to be saved is not beyond the saved one. */
+#define EVENTSTORE_CONFLICT_POSITION 3
+
+/** What an append came to. Start from EVENTSTORE_RECEIPT_INIT. */
+typedef struct eventstore_receipt_t {
+    /** Size of this struct; set by EVENTSTORE_RECEIPT_INIT. */
+    uint32_t struct_size;
+    /**
+     * 1: the batch had been appended before, nothing was written, and the receipt is that of the
+     * first time; 0: it was appended now.
+     */
+    uint32_t duplicate;
+    /** Position of its first event; 0 if it has none. */
+    uint64_t first_position;
+    /** Position of its last event; 0 if it has none. */
+    uint64_t last_position;
+    /**
+     * When it was recorded, in nanoseconds since 1970-01-01 UTC; 0 for a duplicate without events.
+     */
+    uint64_t time_ns;
+    /** Number of its batch: the LSN where that begins; 0 for a duplicate. */
+    uint64_t batch_id;
+    /** Streams appended to: see eventstore_append_stream_version. */
+    size_t stream_count;
+} eventstore_receipt_t;
+
+/** Initialises an eventstore_receipt_t. */
+#define EVENTSTORE_RECEIPT_INIT { sizeof(eventstore_receipt_t), 0, 0, 0, 0, 0, 0 }
+
+/** A precondition that did not hold. Start from EVENTSTORE_CONFLICT_INIT. */
+typedef struct eventstore_conflict_t {
+    /** Size of this struct; set by EVENTSTORE_CONFLICT_INIT. */
+    uint32_t struct_size;
+    /** What it was about: one of EVENTSTORE_CONFLICT_*. */
+    uint32_t kind;
+    /**
+     * Which one, counted from 0 in the order they were added: of the expectations, of the
+     * conditions, or of the saved positions and states together.
+     */
+    size_t index;
+    /**
+     * Name of the stream or of the saved position, empty for a condition. Never NULL, without a
+     * NUL at its end.
+     */
+    const char *name;
+    /** Length of name. */
+    size_t name_len;
+    /**
+     * Of a stream, what was expected. Of a condition, the position behind which nothing was to
+     * match. Of a saved position, the one given.
+     */
+    int64_t expected;
+    /**
+     * Of a stream, its version. Of a condition, the first position that matches. Of a saved
+     * position, the one that is saved.
+     */
+    uint64_t actual;
+} eventstore_conflict_t;
+
+/** Initialises an eventstore_conflict_t. */
+#define EVENTSTORE_CONFLICT_INIT { sizeof(eventstore_conflict_t), 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Appends a batch: all of it, or nothing if any of its preconditions does not hold. They are judged
+ * together, against the store as it is before the batch. Whatever happens, the batch stays as it
+ * is.
+ *
+ * flags: 0 or EVENTSTORE_APPEND_DURABLE.
+ * out_receipt: filled; may be NULL.
+ *
+ * Returns DURALOG_OK: acknowledged, and durable unless sync_mode says otherwise;
+ * DURALOG_E_CONFLICT: eventstore_append_conflict tells all that did not hold;
+ * DURALOG_E_DUPLICATE: some of its events are in the store already, see
+ * eventstore_append_known_ids, or its idempotency key belongs to another batch;
+ * DURALOG_E_EMPTY_BATCH: it has neither an event nor anything to save;
+ * DURALOG_E_INVALID_ARGUMENT: also if two events have one id, or one name occurs twice where the
+ * functions that add it forbid it, or an item of a query is empty;
+ * DURALOG_E_TOO_LARGE, DURALOG_E_FULL: nothing was written, the handle stays usable;
+ * DURALOG_E_INDETERMINATE, DURALOG_E_POISONED, DURALOG_E_READ_ONLY: as from wal_append. What is
+ * indeterminate may be appended again after reopening if all its events have ids, or it has an
+ * idempotency key.
+ */
+duralog_status_t eventstore_append(eventstore_t *store,
+                                   eventstore_append_t *batch,
+                                   uint32_t flags,
+                                   eventstore_receipt_t *out_receipt);
+
+/**
+ * A stream that the last append of this batch appended to, and its version after that.
+ *
+ * index: below stream_count of the receipt; streams are in the order of first mention.
+ * out_stream, out_stream_len: its name, without a NUL at its end.
+ * out_stream_version: its version.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if there is none of this index, or the append failed.
+ *
+ * Borrowed until the batch is appended again, cleared or closed: the name.
+ */
+duralog_status_t eventstore_append_stream_version(eventstore_append_t *batch,
+                                                  size_t index,
+                                                  const char **out_stream,
+                                                  size_t *out_stream_len,
+                                                  uint64_t *out_stream_version);
+
+/**
+ * How many preconditions did not hold in the last append of this batch.
+ *
+ * out_count: the number; 0 unless that append returned DURALOG_E_CONFLICT.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_append_conflict_count(eventstore_append_t *batch, size_t *out_count);
+
+/**
+ * A precondition that did not hold in the last append of this batch.
+ *
+ * index: below the number that eventstore_append_conflict_count gives.
+ * out_conflict: filled.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if there is none of this index.
+ *
+ * Borrowed until the batch is appended again, cleared or closed: the name.
+ */
+duralog_status_t eventstore_append_conflict(eventstore_append_t *batch,
+                                            size_t index,
+                                            eventstore_conflict_t *out_conflict);
+
+/**
+ * Ids of events of this batch that were in the store already when it was last appended.
+ *
+ * out_ids: 16 bytes for each, one after the other.
+ * out_count: how many; 0 unless that append returned DURALOG_E_DUPLICATE, and 0 if it did because
+ * of the idempotency key.
+ *
+ * Returns DURALOG_OK.
+ *
+ * Borrowed until the batch is appended again, cleared or closed: the ids.
+ */
+duralog_status_t eventstore_append_known_ids(eventstore_append_t *batch,
+                                             const uint8_t **out_ids,
+                                             size_t *out_count);
+
+/* == Reading events ============================================================================ */
+
+/** In selection of eventstore_read_t: all events. */
+#define EVENTSTORE_READ_ALL 0
+
+/** In selection of eventstore_read_t: the events of the stream called name. */
+#define EVENTSTORE_READ_STREAM 1
+
+/**
+ * In selection of eventstore_read_t: the events of all streams whose name begins with name, up to
+ * the first '-' in it.
+ */
+#define EVENTSTORE_READ_CATEGORY 2
+
+/** In selection of eventstore_read_t: the events that match query. */
+#define EVENTSTORE_READ_QUERY 3
+
+/** In direction of eventstore_read_t: the oldest first. The default. */
+#define EVENTSTORE_READ_FORWARD 0
+
+/** In direction of eventstore_read_t: the newest first. */
+#define EVENTSTORE_READ_BACKWARD 1
+
+/**
+ * In flags of an event: its id is its own, given when it was appended. Without this flag it was
+ * made of the log's id and the event's position.
+ */
+#define EVENTSTORE_EVENT_OWN_ID 1
+
+/** In flags of an event: it is the first of its batch. */
+#define EVENTSTORE_EVENT_FIRST 2
+
+/** In flags of an event: it is the last of its batch. */
+#define EVENTSTORE_EVENT_LAST 4
+
+/** In flags of an event: it has metadata. */
+#define EVENTSTORE_EVENT_METADATA 8
+
+/** In flags of an event: it says when it occurred. Without this flag occurred_ns is 0. */
+#define EVENTSTORE_EVENT_OCCURRED 16
+
+/** In flags of an event: it has a correlation id. Without this flag that is all zero. */
+#define EVENTSTORE_EVENT_CORRELATION 32
+
+/** In flags of an event: it has a causation id. Without this flag that is all zero. */
+#define EVENTSTORE_EVENT_CAUSATION 64
+
+/**
+ * A place in a reading of a store.
+ *
+ * Movable: one thread at a time, whichever it is. Several cursors of one store are independent of
+ * each other. Its reading goes on when the store was closed, and shows what was there by then.
+ */
+typedef struct eventstore_cursor_t eventstore_cursor_t;
+
+/**
+ * What to read. Start from EVENTSTORE_READ_INIT; zero means: all events, forward, from the first
+ * to the last.
+ */
+typedef struct eventstore_read_t {
+    /** Size of this struct; set by EVENTSTORE_READ_INIT. */
+    uint32_t struct_size;
+    /** Which events: one of EVENTSTORE_READ_ALL, _STREAM, _CATEGORY, _QUERY. */
+    uint32_t selection;
+    /** EVENTSTORE_READ_FORWARD or EVENTSTORE_READ_BACKWARD. */
+    uint32_t direction;
+    /** 0. */
+    uint32_t reserved;
+    /** Name of the stream or category; NULL with the other selections. */
+    const char *name;
+    /** Length of name; 0 with the other selections. */
+    size_t name_len;
+    /** With EVENTSTORE_READ_QUERY: the query, of which a copy is kept; else NULL. */
+    eventstore_query_t *query;
+    /**
+     * The first to read: of a stream, its stream version; else its position, or if that is none
+     * of the selection, the next one. 0: the first that there is, or backward the last.
+     */
+    uint64_t first;
+    /** The last to read, likewise; 0: the last that there is, or backward the first. */
+    uint64_t last;
+    /** At most so many events; 0: no limit. */
+    uint64_t limit;
+} eventstore_read_t;
+
+/** Initialises an eventstore_read_t. */
+#define EVENTSTORE_READ_INIT { sizeof(eventstore_read_t), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * One event as it is read. Start from EVENTSTORE_EVENT_INIT. Texts are UTF-8 without a NUL at
+ * their end; pointers are never NULL.
+ */
+typedef struct eventstore_event_t {
+    /** Size of this struct; set by EVENTSTORE_EVENT_INIT. */
+    uint32_t struct_size;
+    /** EVENTSTORE_EVENT_* flags, combined by OR. */
+    uint32_t flags;
+    /** Its number in the store, from 1, without gaps. */
+    uint64_t position;
+    /** Its number in its stream, from 1, without gaps. */
+    uint64_t stream_version;
+    /**
+     * When it was recorded, in nanoseconds since 1970-01-01 UTC; never less than that of an event
+     * before it.
+     */
+    uint64_t time_ns;
+    /** The application's number for the form of the data; 0: none was given. */
+    uint64_t schema_version;
+    /** When it occurred, in nanoseconds since 1970-01-01 UTC; see EVENTSTORE_EVENT_OCCURRED. */
+    int64_t occurred_ns;
+    /** Its id. */
+    uint8_t id[16];
+    /** What it belongs to; see EVENTSTORE_EVENT_CORRELATION. */
+    uint8_t correlation_id[16];
+    /** What it follows from; see EVENTSTORE_EVENT_CAUSATION. */
+    uint8_t causation_id[16];
+    /** Its stream. */
+    const char *stream;
+    /** Length of stream. */
+    size_t stream_len;
+    /** What happened. */
+    const char *event_type;
+    /** Length of event_type. */
+    size_t event_type_len;
+    /** Media type of the data; empty: none was given. */
+    const char *content_type;
+    /** Length of content_type. */
+    size_t content_type_len;
+    /** Its tags in ascending order, to be taken apart by eventstore_tag_next. */
+    const uint8_t *tags;
+    /** Length of tags. */
+    size_t tags_len;
+    /** How many tags. */
+    size_t tag_count;
+    /** About the event. */
+    const uint8_t *metadata;
+    /** Length of metadata. */
+    size_t metadata_len;
+    /** The event. */
+    const uint8_t *data;
+    /** Length of data. */
+    size_t data_len;
+} eventstore_event_t;
+
+/** Initialises an eventstore_event_t. */
+#define EVENTSTORE_EVENT_INIT \
+    { sizeof(eventstore_event_t), 0, 0, 0, 0, 0, 0, {0}, {0}, {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Many events at once, in columns: item i of every column belongs to event i of the page, and
+ * means what the field of eventstore_event_t of that name means. Start from EVENTSTORE_PAGE_INIT.
+ *
+ * The stream of event i is bytes[stream_begin[i]] up to bytes[stream_end[i]], without its end; and
+ * so on for the other pairs of columns.
+ */
+typedef struct eventstore_page_t {
+    /** Size of this struct; set by EVENTSTORE_PAGE_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Events in the page: 1 or more. */
+    size_t count;
+    /** Position of each. */
+    const uint64_t *position;
+    /** Stream version of each. */
+    const uint64_t *stream_version;
+    /** When each was recorded. */
+    const uint64_t *time_ns;
+    /** Schema version of each. */
+    const uint64_t *schema_version;
+    /** When each occurred. */
+    const int64_t *occurred_ns;
+    /** EVENTSTORE_EVENT_* flags of each. */
+    const uint8_t *flags;
+    /** How many tags each has. */
+    const uint8_t *tag_count;
+    /** 16 bytes for each. */
+    const uint8_t *id;
+    /** 16 bytes for each. */
+    const uint8_t *correlation_id;
+    /** 16 bytes for each. */
+    const uint8_t *causation_id;
+    /** Where the stream of each begins in bytes. */
+    const uint32_t *stream_begin;
+    /** Where it ends. */
+    const uint32_t *stream_end;
+    /** Where the event type of each begins. */
+    const uint32_t *event_type_begin;
+    /** Where it ends. */
+    const uint32_t *event_type_end;
+    /** Where the content type of each begins. */
+    const uint32_t *content_type_begin;
+    /** Where it ends. */
+    const uint32_t *content_type_end;
+    /**
+     * Where the tags of each begin: each tag with its length before it, which is one byte below
+     * 128, else two: 128 + length % 128 and length / 128 (see eventstore_tag_next).
+     */
+    const uint32_t *tags_begin;
+    /** Where they end. */
+    const uint32_t *tags_end;
+    /** Where the metadata of each begins. */
+    const uint32_t *metadata_begin;
+    /** Where it ends. */
+    const uint32_t *metadata_end;
+    /** Where the data of each begins. */
+    const uint32_t *data_begin;
+    /** Where it ends. */
+    const uint32_t *data_end;
+    /** Texts and bytes. What lies between them means nothing. */
+    const uint8_t *bytes;
+    /** Length of bytes. */
+    size_t bytes_len;
+} eventstore_page_t;
+
+/** Initialises an eventstore_page_t. */
+#define EVENTSTORE_PAGE_INIT \
+    { sizeof(eventstore_page_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Begins to read.
+ *
+ * read: what to read; NULL: all events.
+ * out_cursor: the cursor, to be closed by eventstore_cursor_close.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_read(eventstore_t *store,
+                                 const eventstore_read_t *read,
+                                 eventstore_cursor_t **out_cursor);
+
+/**
+ * Takes the next event.
+ *
+ * out_event: the event.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_END: there is none now; forward, later calls may find more;
+ * DURALOG_E_CORRUPT: all events before the damage were given; the last error names the place;
+ * DURALOG_E_IO.
+ *
+ * Borrowed until the next call with this cursor: texts and bytes.
+ */
+duralog_status_t eventstore_cursor_next(eventstore_cursor_t *cursor,
+                                        eventstore_event_t *out_event);
+
+/**
+ * Takes the next events, many at once. Mixes freely with eventstore_cursor_next.
+ *
+ * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+ * out_page: the page.
+ *
+ * Returns as eventstore_cursor_next does.
+ *
+ * Borrowed until the next call with this cursor: all columns and bytes.
+ */
+duralog_status_t eventstore_cursor_next_page(eventstore_cursor_t *cursor,
+                                             size_t count_max,
+                                             eventstore_page_t *out_page);
+
+/**
+ * Looks up the event at a position. The reading of the cursor stays where it is, whatever it
+ * selects.
+ *
+ * out_event: the event.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: there is no event at this position;
+ * DURALOG_E_CLOSED: the store was closed;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO.
+ *
+ * Borrowed until the next call with this cursor: texts and bytes.
+ */
+duralog_status_t eventstore_cursor_event_at(eventstore_cursor_t *cursor,
+                                            uint64_t position,
+                                            eventstore_event_t *out_event);
+
+/**
+ * Looks up the event with an id, its own or the one that was made for it. The reading of the
+ * cursor stays where it is, whatever it selects.
+ *
+ * id: 16 bytes.
+ * out_event: the event.
+ *
+ * Returns as eventstore_cursor_event_at does.
+ *
+ * Borrowed until the next call with this cursor: texts and bytes.
+ */
+duralog_status_t eventstore_cursor_event_by_id(eventstore_cursor_t *cursor,
+                                               const uint8_t *id,
+                                               eventstore_event_t *out_event);
+
+/**
+ * Releases a cursor, before or after its store is closed.
+ *
+ * cursor: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_cursor_close(eventstore_cursor_t *cursor);
+
+/**
+ * Takes the next of the tags of an event.
+ *
+ *     size_t at = 0;
+ *     while (eventstore_tag_next(event.tags, event.tags_len, &at, &tag, &tag_len) == DURALOG_OK)
+ *         printf("%.*s\n", (int)tag_len, tag);
+ *
+ * tags, tags_len: from an event or a page.
+ * at: where to go on; 0 before the first, and moved behind the tag that is taken.
+ * out_tag, out_tag_len: the tag, without a NUL at its end; it points into tags.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_END: there is none any more;
+ * DURALOG_E_INVALID_ARGUMENT: also if there are no tags of an event at this place.
+ *
+ * Callable at any time, from any thread.
+ */
+duralog_status_t eventstore_tag_next(const uint8_t *tags,
+                                     size_t tags_len,
+                                     size_t *at,
+                                     const char **out_tag,
+                                     size_t *out_tag_len);
+
+/* == Streams, saved positions, state =========================================================== */
+
+/** What is known of one stream. Start from EVENTSTORE_STREAM_INFO_INIT. */
+typedef struct eventstore_stream_info_t {
+    /** Size of this struct; set by EVENTSTORE_STREAM_INFO_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Its version: the number of its last event. */
+    uint64_t stream_version;
+    /** Position of its first event. */
+    uint64_t first_position;
+    /** Position of its last event. */
+    uint64_t last_position;
+} eventstore_stream_info_t;
+
+/** Initialises an eventstore_stream_info_t. */
+#define EVENTSTORE_STREAM_INFO_INIT { sizeof(eventstore_stream_info_t), 0, 0, 0, 0 }
+
+/**
+ * What is known of a stream.
+ *
+ * stream, stream_len: its name, at most 1024 bytes.
+ * out_info: filled.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: there is no such stream: its version is 0;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO.
+ */
+duralog_status_t eventstore_stream_info(eventstore_t *store,
+                                        const char *stream,
+                                        size_t stream_len,
+                                        eventstore_stream_info_t *out_info);
+
+/**
+ * A position that was saved by eventstore_append_save_position.
+ *
+ * name, name_len: 1 to 255 bytes.
+ * out_position: the position.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: none was saved under this name;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO.
+ */
+duralog_status_t eventstore_saved_position(eventstore_t *store,
+                                           const char *name,
+                                           size_t name_len,
+                                           uint64_t *out_position);
+
+/**
+ * The value under a key, put there by eventstore_append_put_state.
+ *
+ * key, key_len: 1 to 1024 bytes.
+ * buffer, capacity: place for the value; NULL only with capacity 0.
+ * out_len: length of the value. Written on DURALOG_E_BUFFER_TOO_SMALL too: it is the capacity
+ * needed.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: there is no value under this key;
+ * DURALOG_E_BUFFER_TOO_SMALL: nothing but out_len was written;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO.
+ */
+duralog_status_t eventstore_state(eventstore_t *store,
+                                  const uint8_t *key,
+                                  size_t key_len,
+                                  uint8_t *buffer,
+                                  size_t capacity,
+                                  size_t *out_len);
+
+/* == Names ===================================================================================== */
+
+/** In kind of eventstore_names_open: streams. */
+#define EVENTSTORE_NAMES_STREAM 1
+
+/**
+ * In kind of eventstore_names_open: categories: what stands in stream names before the first '-'.
+ */
+#define EVENTSTORE_NAMES_CATEGORY 2
+
+/** In kind of eventstore_names_open: event types. */
+#define EVENTSTORE_NAMES_TYPE 3
+
+/** In kind of eventstore_names_open: tags. */
+#define EVENTSTORE_NAMES_TAG 4
+
+/**
+ * Names in a store, in ascending order of their bytes.
+ *
+ * Movable: one thread at a time, whichever it is.
+ */
+typedef struct eventstore_names_t eventstore_names_t;
+
+/**
+ * Many names at once, in columns: item i of every column belongs to name i of the page. Start from
+ * EVENTSTORE_NAMES_PAGE_INIT.
+ *
+ * Name i is bytes[name_begin[i]] up to bytes[name_end[i]], without its end.
+ */
+typedef struct eventstore_names_page_t {
+    /** Size of this struct; set by EVENTSTORE_NAMES_PAGE_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Names in the page: 1 or more. */
+    size_t count;
+    /** How many events bear each. */
+    const uint64_t *event_count;
+    /** Position of the first of them. */
+    const uint64_t *first_position;
+    /** Position of the last of them. */
+    const uint64_t *last_position;
+    /** Where each name begins in bytes. */
+    const uint32_t *name_begin;
+    /** Where each name ends. */
+    const uint32_t *name_end;
+    /** The names, in UTF-8. */
+    const char *bytes;
+    /** Length of bytes. */
+    size_t bytes_len;
+} eventstore_names_page_t;
+
+/** Initialises an eventstore_names_page_t. */
+#define EVENTSTORE_NAMES_PAGE_INIT { sizeof(eventstore_names_page_t), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Begins to list names.
+ *
+ * kind: one of EVENTSTORE_NAMES_*.
+ * prefix, prefix_len: only names that begin with this; at most 1024 bytes, 0: all names.
+ * out_names: the list, to be closed by eventstore_names_close.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_names_open(eventstore_t *store,
+                                       uint32_t kind,
+                                       const char *prefix,
+                                       size_t prefix_len,
+                                       eventstore_names_t **out_names);
+
+/**
+ * Takes the next names, many at once.
+ *
+ * count_max: names wanted at most, 1 or more. The page may hold fewer though more are there.
+ * out_page: the page.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_END: there is none now behind those that were given;
+ * DURALOG_E_CLOSED: the store was closed;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO.
+ *
+ * Borrowed until the next call with this list: all columns and bytes.
+ */
+duralog_status_t eventstore_names_next_page(eventstore_names_t *names,
+                                            size_t count_max,
+                                            eventstore_names_page_t *out_page);
+
+/**
+ * Releases a list of names, before or after its store is closed.
+ *
+ * names: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_names_close(eventstore_names_t *names);
 
 #ifdef __cplusplus
 }

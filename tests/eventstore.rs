@@ -276,6 +276,7 @@ fn many_events_become_runs_and_runs_are_merged() {
             sync_mode: duralog::SyncMode::Manual,
             ..duralog::WalOptions::default()
         },
+        ..EventStoreOptions::default()
     };
     let store = EventStore::open(&path, &options).unwrap();
     let names: Vec<String> = (0..1000).map(|n| format!("s-{n}")).collect();
@@ -327,6 +328,7 @@ fn a_subscriber_misses_nothing_and_sees_nothing_twice_while_threads_append() {
             sync_mode: duralog::SyncMode::Manual,
             ..duralog::WalOptions::default()
         },
+        ..EventStoreOptions::default()
     };
     let store = EventStore::open(&path, &options).unwrap();
     let (threads, each) = (8u64, 2_000u64);
@@ -460,4 +462,65 @@ fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
         assert_eq!(subscription.next_page(2, now).unwrap().len(), 1);
         assert_eq!(subscription.position(), 3 * round);
     }
+}
+
+#[test]
+fn the_newest_snapshot_that_fits_is_given_and_a_bad_one_is_as_good_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    for _ in 0..9 {
+        append(&store, &[event("a", "T", b"")]);
+    }
+    for version in [2u64, 4, 6, 8] {
+        let data = version.to_string().repeat(1000);
+        store
+            .save_snapshot(b"a", version, version, b"v1", data.as_bytes())
+            .unwrap();
+    }
+    let load = |store: &EventStore, max, fingerprint: &[u8]| {
+        let found = store.load_snapshot(b"a", max, fingerprint).unwrap();
+        found.map(|found| {
+            assert_eq!(
+                found.data,
+                found.version.to_string().repeat(1000).into_bytes()
+            );
+            (found.version, found.position)
+        })
+    };
+    assert_eq!(load(&store, u64::MAX, b"v1"), Some((8, 8)));
+    assert_eq!(load(&store, 7, b"v1"), Some((6, 6)));
+    assert_eq!(load(&store, 1, b"v1"), None);
+    assert_eq!(load(&store, u64::MAX, b"v2"), None);
+    assert!(store.load_snapshot(b"b", 9, b"v1").unwrap().is_none());
+    assert!(store.save_snapshot(b"a", 10, 10, b"v1", b"").is_err());
+    drop(store);
+    let store = open(&path);
+    // Every byte of the newest one damaged, and every length of it.
+    let mut files: Vec<_> = std::fs::read_dir(path.join("snapshots"))
+        .unwrap()
+        .flat_map(|entry| std::fs::read_dir(entry.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 4);
+    let newest = files.last().unwrap();
+    let good = std::fs::read(newest).unwrap();
+    for at in (0..good.len()).step_by(3) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(newest, &bad).unwrap();
+        assert_eq!(load(&store, u64::MAX, b"v1"), Some((6, 6)), "byte {at}");
+        std::fs::write(newest, &good[..at]).unwrap();
+        assert_eq!(load(&store, u64::MAX, b"v1"), Some((6, 6)), "{at} bytes");
+    }
+    std::fs::write(newest, &good).unwrap();
+    store.save_snapshot(b"a", 9, 9, b"v1", b"9").unwrap();
+    assert_eq!(
+        store.load_snapshot(b"a", 9, b"v1").unwrap().unwrap().data,
+        b"9"
+    );
+    assert_eq!(load(&store, 3, b"v1"), None, "only four are kept");
+    store.delete_snapshots(b"a").unwrap();
+    assert!(store.load_snapshot(b"a", 9, b"v1").unwrap().is_none());
 }

@@ -141,6 +141,11 @@ fn no_packed_batch_is_taken_for_another() {
     fuzz("packed", targets::packed);
 }
 
+#[test]
+fn no_bytes_make_the_event_decoder_fail() {
+    fuzz("event", targets::event);
+}
+
 /// Writes the corpus anew: `cargo test --test fuzz_smoke -- --ignored`.
 #[test]
 #[ignore = "writes fuzz/corpus"]
@@ -250,4 +255,13 @@ fn write_the_corpus() {
     );
     put("packed", "none", b"\0\0\0\0");
     put("packed", "huge", b"\0\x02\x02\x02\xFF\xFF\xFF\xFFxx");
+    let bare: &[u8] = b"\x00\x01\x01\x01T\x00\x00\x00data";
+    put("event", "bare", bare);
+    let mut full = vec![0x7F, 0xAC, 0x02, 0x03];
+    full.extend_from_slice(&[7; 16]);
+    full.extend_from_slice(b"\x06Opened\x02\x01a\x09course:c1\x03\x10application/json");
+    full.extend_from_slice(&[0xFB; 8]);
+    full.extend_from_slice(&[8; 32]);
+    full.extend_from_slice(b"\x02{}[1,2]");
+    put("event", "full", &full);
 }

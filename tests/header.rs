@@ -16,7 +16,11 @@
 mod common;
 
 use cbindgen::{Builder, Config};
-use duralog::ffi::{append, cursor, last_error, options, recovery_report, replay, stat};
+use duralog::ffi::{
+    append, cursor, eventstore, eventstore_append, eventstore_columns, eventstore_cursor,
+    eventstore_facts, eventstore_names, eventstore_receipt, last_error, options, recovery_report,
+    replay, stat,
+};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The header's sections: title and source file.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 20] = [
     ("Versions", "version.rs"),
     ("Status", "status.rs"),
     ("The last error", "last_error.rs"),
@@ -37,6 +41,14 @@ const SECTIONS: [(&str, &str); 12] = [
     ("Statistics", "stat.rs"),
     ("What opening found", "recovery_report.rs"),
     ("Verifying and repairing", "verify.rs"),
+    ("Opening and closing an event store", "eventstore.rs"),
+    ("Queries over types and tags", "eventstore_query.rs"),
+    ("Building an append", "eventstore_append.rs"),
+    ("Adding many events at once", "eventstore_columns.rs"),
+    ("Appending events", "eventstore_receipt.rs"),
+    ("Reading events", "eventstore_cursor.rs"),
+    ("Streams, saved positions, state", "eventstore_facts.rs"),
+    ("Names", "eventstore_names.rs"),
 ];
 
 fn root() -> PathBuf {
@@ -84,7 +96,21 @@ fn section(config: &Config, source: &Path) -> String {
         .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
         .write(&mut bytes);
     let section = String::from_utf8(bytes).unwrap();
-    with_initialisers(&with_short_comments(&without_tags(&section)))
+    with_initialisers(&with_short_comments(&without_tags(&with_parentheses(
+        &section,
+    ))))
+}
+
+/// Puts negative constants into parentheses, as C wants them in macros.
+fn with_parentheses(section: &str) -> String {
+    let constant = |line: &str| match line
+        .strip_prefix("#define ")
+        .and_then(|l| l.split_once(" -"))
+    {
+        Some((name, number)) => format!("#define {name} (-{number})\n"),
+        None => line.to_owned() + "\n",
+    };
+    section.lines().map(constant).collect()
 }
 
 /// Calls types by their typedef everywhere but where they are defined.
@@ -137,7 +163,8 @@ fn with_initialisers(section: &str) -> String {
                 let init = name.strip_suffix("_t").unwrap().to_uppercase() + "_INIT";
                 let zeros = zeros.join(", ");
                 let one_line = format!("#define {init} {{ sizeof({name}), {zeros} }}");
-                write!(out, "\n/** Initialises a {name}. */\n").unwrap();
+                let article = if name.starts_with('e') { "an" } else { "a" };
+                write!(out, "\n/** Initialises {article} {name}. */\n").unwrap();
                 if one_line.len() <= 100 {
                     writeln!(out, "{one_line}").unwrap();
                 } else {
@@ -289,6 +316,61 @@ fn structs_have_the_sizes_of_the_first_version() {
             "wal_recovery_report_t",
             648,
             size_of::<recovery_report::wal_recovery_report_t>(),
+        ),
+        (
+            "eventstore_options_t",
+            16,
+            size_of::<eventstore::eventstore_options_t>(),
+        ),
+        (
+            "eventstore_stat_t",
+            32,
+            size_of::<eventstore::eventstore_stat_t>(),
+        ),
+        (
+            "eventstore_new_event_t",
+            152,
+            size_of::<eventstore_append::eventstore_new_event_t>(),
+        ),
+        (
+            "eventstore_columns_t",
+            136,
+            size_of::<eventstore_columns::eventstore_columns_t>(),
+        ),
+        (
+            "eventstore_receipt_t",
+            48,
+            size_of::<eventstore_receipt::eventstore_receipt_t>(),
+        ),
+        (
+            "eventstore_conflict_t",
+            48,
+            size_of::<eventstore_receipt::eventstore_conflict_t>(),
+        ),
+        (
+            "eventstore_read_t",
+            64,
+            size_of::<eventstore_cursor::eventstore_read_t>(),
+        ),
+        (
+            "eventstore_event_t",
+            200,
+            size_of::<eventstore_cursor::eventstore_event_t>(),
+        ),
+        (
+            "eventstore_page_t",
+            208,
+            size_of::<eventstore_cursor::eventstore_page_t>(),
+        ),
+        (
+            "eventstore_stream_info_t",
+            32,
+            size_of::<eventstore_facts::eventstore_stream_info_t>(),
+        ),
+        (
+            "eventstore_names_page_t",
+            72,
+            size_of::<eventstore_names::eventstore_names_page_t>(),
         ),
     ];
     let mut source = String::from("#include \"duralog.h\"\n");

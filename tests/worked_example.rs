@@ -17,36 +17,30 @@
 
 #[path = "common/differential.rs"]
 mod differential;
+#[path = "common/example.rs"]
+mod example;
 
 use differential::{compare_with_python, python_reader};
 use duralog::format::checksum::crc32;
 use duralog::format::control::{Control, SLOT_LEN};
 use duralog::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN};
 use duralog::format::record::{encode_header, OP_DELETE, OP_PUT};
-use duralog::format::segment_header::{SegmentHeader, HEADER_SIZE};
-use duralog::format::FORMAT_MINOR;
+use duralog::format::segment_header::HEADER_SIZE;
 use duralog::vfs::sim::SimDisk;
 use duralog::{Durability, EntryKind, Lsn, OpenHow, Record, Wal, WalOptions};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use example::{
+    assert_golden, assert_listed, assert_same, blessing, created, listed, made_up_control,
+    made_up_segment, parse, root, segment_header, Files, Listing, APPLICATION_ID, CONTROL, SALT,
+    SECOND, SEGMENT, TIME_NS,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const SEGMENT: &str = "00000000000000000001.wal";
-const CONTROL: &str = "control";
 const BEGIN_MARK: &str = "<!-- worked example: listed by tests/worked_example.rs -->\n";
 const END_MARK: &str = "<!-- worked example: end -->\n";
 
-const LOG_ID: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-const SALT: u32 = 0x1122_3344;
-const APPLICATION_ID: u32 = 7;
-const TIME_NS: u64 = 1_700_000_000_000_000_000;
-const SECOND: u64 = 1_000_000_000;
-
 /// Where the frames begin and end.
 const FRAMES: [u64; 4] = [4096, 4184, 4280, 4352];
-
-type Files = BTreeMap<String, Vec<u8>>;
 
 fn record_bytes(op: u8, key: &str, value: &str) -> Vec<u8> {
     let len = |text: &str| u32::try_from(text.len()).unwrap();
@@ -58,25 +52,7 @@ fn record_bytes(op: u8, key: &str, value: &str) -> Vec<u8> {
 
 /// The example, encoded. One frame is promised by the next: LSN and offset are equal in segment 1.
 fn example() -> Files {
-    let header = SegmentHeader {
-        format_minor: FORMAT_MINOR,
-        header_size: HEADER_SIZE,
-        read_only_compatible: 0,
-        compatible: 0,
-        flags: 0,
-        log_id: LOG_ID,
-        segment_number: 1,
-        base_lsn: Lsn(4096),
-        first_seq: 1,
-        prev_end_lsn: Lsn(4096),
-        prev_link: 0,
-        salt: SALT,
-        durable_lsn: Lsn::NONE,
-        checkpoint_lsn: Lsn::NONE,
-        allocated_size: u64::from(HEADER_SIZE),
-        created_ns: TIME_NS,
-        application_id: APPLICATION_ID,
-    };
+    let header = segment_header();
     let mut segment = header.encode().to_vec();
     segment.resize(HEADER_SIZE as usize, 0);
     let whole = frame_flag::BEGIN | frame_flag::COMMIT;
@@ -122,21 +98,7 @@ fn example() -> Files {
     assert_eq!(segment.len() as u64, FRAMES[3]);
     segment.resize(segment.len() + HEADER_LEN, 0);
 
-    let created = Control {
-        closed: false,
-        log_id: LOG_ID,
-        generation: 2,
-        first_segment: 1,
-        last_segment: 1,
-        truncated_seq: 0,
-        durable_lsn: Lsn(4096),
-        checkpoint_lsn: Lsn::NONE,
-        end_lsn: Lsn::NONE,
-        next_seq: 0,
-        last_frame_lsn: Lsn::NONE,
-        end_link: 0,
-        time_ns: TIME_NS,
-    };
+    let created = created();
     let with_checkpoint = Control {
         generation: 3,
         durable_lsn: Lsn(FRAMES[3]),
@@ -152,64 +114,8 @@ fn example() -> Files {
 
 // ---- The listing -------------------------------------------------------------------------------
 
-/// Lists fields of one file in the order of the file.
-struct Listing<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    text: String,
-}
-
-impl<'a> Listing<'a> {
-    fn new(text: &str, bytes: &'a [u8]) -> Listing<'a> {
-        let text = format!("{text} ({} bytes)\n", bytes.len());
-        Listing { bytes, at: 0, text }
-    }
-
-    fn heading(&mut self, at: usize, what: &str) {
-        // What is not listed is zero.
-        assert!(self.bytes[self.at..at].iter().all(|&byte| byte == 0));
-        self.at = at;
-        let _ = write!(self.text, "\n  {what}\n");
-    }
-
-    /// The next `len` bytes.
-    fn field(&mut self, len: usize, what: &str) {
-        let bytes = &self.bytes[self.at..self.at + len];
-        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-        let line = format!("{:6}  {:<47}  {what}", self.at, hex.join(" "));
-        let _ = writeln!(self.text, "{}", line.trim_end());
-        self.at += len;
-    }
-
-    /// The next `len` bytes as a number, with its name before it.
-    fn number(&mut self, len: usize, name: &str) {
-        let mut bytes = [0; 8];
-        bytes[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
-        let value = u64::from_le_bytes(bytes);
-        self.field(len, &format!("{name} {value}"));
-    }
-
-    /// Fields one after the other: a size and a name; a name with a colon says what the bytes mean.
-    fn fields(&mut self, fields: &[(usize, &str)]) {
-        for (len, name) in fields {
-            if name.contains(':') || *len > 8 {
-                self.field(*len, name);
-            } else {
-                self.number(*len, name);
-            }
-        }
-    }
-
-    fn finish(mut self) -> String {
-        let end = self.bytes.len();
-        assert!(self.bytes[self.at..].iter().all(|&byte| byte == 0));
-        let _ = writeln!(self.text, "\n  from {} to {end}: zero", self.at);
-        self.text
-    }
-}
-
 fn list_segment(bytes: &[u8]) -> String {
-    let mut list = Listing::new(SEGMENT, bytes);
+    let mut list = Listing::new(SEGMENT, bytes, 0);
     list.heading(0, "segment header (section 4)");
     list.fields(&[
         (8, "magic: 8F, DUR, CR LF, 1A, LF"),
@@ -255,47 +161,25 @@ fn list_segment(bytes: &[u8]) -> String {
     let records: [&[(usize, usize)]; 3] = [&[(1, 5)], &[(1, 1), (1, 0)], &[]];
     for (index, (what, flags, link)) in frames.into_iter().enumerate() {
         let at = usize::try_from(FRAMES[index]).unwrap();
-        list.heading(at, &format!("frame: {what} (section 5)"));
-        list.fields(&[
-            (4, &format!("header_crc: of bytes {}..{}", at + 4, at + 64)),
-            (4, "payload_crc: of the payload"),
-            (4, "payload_len"),
-            (1, "type"),
-        ]);
-        list.fields(&[
-            (1, flags),
-            (2, "reserved"),
-            (4, link),
-            (4, "salt: that of the segment header"),
-            (8, "lsn"),
-            (8, "first_seq"),
-            (4, "record_count"),
-            (4, "reserved"),
-            (8, "durable_lsn"),
-            (8, "time_ns"),
-        ]);
+        list.frame(at, what, flags, link);
         for &(key_len, value_len) in records[index] {
-            list.heading(list.at, "  record (section 6)");
-            list.fields(&[(1, "op"), (1, "flags"), (2, "reserved")]);
-            list.fields(&[(4, "key_len"), (4, "value_len")]);
+            list.record("record (section 6)");
             for (len, name) in [(key_len, "key"), (value_len, "value")] {
                 if len > 0 {
-                    let text = String::from_utf8_lossy(&bytes[list.at..list.at + len]);
-                    list.field(len, &format!("{name}: {text}"));
+                    list.text(len, name);
                 }
             }
         }
         if records[index].is_empty() {
             list.field(4, "payload: snap");
         }
-        let padding = list.at.next_multiple_of(8) - list.at;
-        list.field(padding, "padding");
+        list.padding();
     }
     list.finish()
 }
 
 fn list_control(bytes: &[u8]) -> String {
-    let mut list = Listing::new(CONTROL, bytes);
+    let mut list = Listing::new(CONTROL, bytes, 0);
     for (at, what) in [
         (0, "slot 0 (section 9), written with the checkpoint"),
         (SLOT_LEN, "slot 1, written at creation"),
@@ -332,88 +216,28 @@ fn listing(files: &Files) -> String {
     format!("```\n{segment}```\n\n```\n{control}```\n")
 }
 
-/// The files that a listing describes: hexadecimal bytes at decimal offsets, zero elsewhere.
-fn parse(listing: &str) -> Files {
-    let mut files = Files::new();
-    let mut current = String::new();
-    for line in listing.lines() {
-        if let Some((name, size)) = line
-            .strip_suffix(" bytes)")
-            .and_then(|l| l.split_once(" ("))
-        {
-            current = name.to_owned();
-            files.insert(current.clone(), vec![0; size.parse().unwrap()]);
-            continue;
-        }
-        let mut words = line.split_whitespace();
-        let Some(at) = words.next().and_then(|word| word.parse::<usize>().ok()) else {
-            continue;
-        };
-        // The column of bytes ends with two spaces.
-        let column = line.trim_start().split_once("  ").unwrap().1;
-        let column = column.split("  ").next().unwrap();
-        let file = files.get_mut(&current).unwrap();
-        for (index, hex) in column.split(' ').enumerate() {
-            file[at + index] = u8::from_str_radix(hex, 16).unwrap();
-        }
-    }
-    files
-}
-
 // ---- The tests ---------------------------------------------------------------------------------
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn golden_dir() -> PathBuf {
     root().join("tests/golden/1.0/worked_example")
 }
 
-fn blessing() -> bool {
-    std::env::var_os("DURALOG_BLESS").is_some()
-}
-
-/// FORMAT.md up to, in, and behind the listing.
-fn format_md() -> [String; 3] {
-    let text = std::fs::read_to_string(root().join("FORMAT.md")).unwrap();
-    let (before, rest) = text.split_once(BEGIN_MARK).unwrap();
-    let (listing, behind) = rest.split_once(END_MARK).unwrap();
-    [before.to_owned(), listing.to_owned(), behind.to_owned()]
-}
-
 #[test]
 fn the_listing_in_format_md_is_what_is_encoded() {
-    let wanted = listing(&example());
-    let [before, found, behind] = format_md();
-    if blessing() {
-        let text = format!("{before}{BEGIN_MARK}{wanted}{END_MARK}{behind}");
-        std::fs::write(root().join("FORMAT.md"), text).unwrap();
-    } else {
-        assert_eq!(found, wanted, "DURALOG_BLESS=1 writes it anew");
-    }
+    assert_listed(BEGIN_MARK, END_MARK, &listing(&example()));
 }
 
 #[test]
 fn the_golden_files_are_what_is_encoded() {
-    for (name, bytes) in example() {
-        let path = golden_dir().join(name);
-        if blessing() {
-            std::fs::create_dir_all(golden_dir()).unwrap();
-            std::fs::write(&path, &bytes).unwrap();
-        }
-        let golden = std::fs::read(&path).unwrap();
-        assert!(golden == bytes, "{} differs", path.display());
-    }
+    assert_golden(&golden_dir(), &example());
 }
 
 #[test]
 fn the_bytes_in_format_md_are_read_back_by_both_readers() {
-    let [_, found, _] = format_md();
     let found = if blessing() {
         listing(&example())
     } else {
-        found
+        listed(BEGIN_MARK, END_MARK)
     };
     let files = parse(&found);
     assert!(files == example());
@@ -462,44 +286,6 @@ fn the_bytes_in_format_md_are_read_back_by_both_readers() {
     assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Puts the example's made-up identity, salt and clock in place of those that the engine took, and
-/// every checksum and link right.
-fn with_made_up_identity(files: &Files) -> Files {
-    let mut segment = files[SEGMENT].clone();
-    let header = SegmentHeader {
-        log_id: LOG_ID,
-        salt: SALT,
-        created_ns: TIME_NS,
-        ..SegmentHeader::decode(&segment).unwrap()
-    };
-    segment[..128].copy_from_slice(&header.encode());
-    let mut link = header.link();
-    for (index, offset) in FRAMES[..3].iter().enumerate() {
-        let place =
-            usize::try_from(*offset).unwrap()..usize::try_from(*offset).unwrap() + HEADER_LEN;
-        let (head, _) = FrameHeader::decode(&segment[place.clone()]).unwrap();
-        let head = FrameHeader {
-            salt: SALT,
-            link,
-            time_ns: TIME_NS + SECOND * (index as u64 + 1),
-            ..head
-        };
-        let encoded = head.encode();
-        link = crc32(&encoded[4..]);
-        segment[place].copy_from_slice(&encoded);
-    }
-    let mut control = files[CONTROL].clone();
-    for (at, time_ns) in [(0, TIME_NS + 3 * SECOND), (SLOT_LEN, TIME_NS)] {
-        let slot = Control {
-            log_id: LOG_ID,
-            time_ns,
-            ..Control::decode(&control[at..]).unwrap()
-        };
-        control[at..at + 128].copy_from_slice(&slot.encode());
-    }
-    Files::from([(SEGMENT.to_owned(), segment), (CONTROL.to_owned(), control)])
-}
-
 #[test]
 fn the_engine_writes_the_same_but_for_what_is_made_up() {
     let disk = SimDisk::new(1);
@@ -516,17 +302,14 @@ fn the_engine_writes_the_same_but_for_what_is_made_up() {
     assert_eq!(wal.checkpoint(b"snap").unwrap().seq, 5);
     let read = |name: &str| disk.read_file(Path::new("/log").join(name)).unwrap();
     let files = [SEGMENT, CONTROL].map(|name| (name.to_owned(), read(name)));
-    let mut found = with_made_up_identity(&Files::from(files));
-    let wanted = example();
-    // The engine prepares space: zeros, more of them than the example has.
-    let segment = found.get_mut(SEGMENT).unwrap();
-    assert!(segment[wanted[SEGMENT].len()..]
-        .iter()
-        .all(|&byte| byte == 0));
-    segment.truncate(wanted[SEGMENT].len());
-    for (name, bytes) in &wanted {
-        let differs = bytes.iter().zip(&found[name]).position(|(a, b)| a != b);
-        assert_eq!(differs, None, "{name} differs at this offset");
-        assert_eq!(found[name].len(), bytes.len(), "{name}");
-    }
+    let found = Files::from(files);
+    let slots = [(0, TIME_NS + 3 * SECOND), (SLOT_LEN, TIME_NS)];
+    let found = Files::from([
+        (
+            SEGMENT.to_owned(),
+            made_up_segment(&found[SEGMENT], &FRAMES[..3]),
+        ),
+        (CONTROL.to_owned(), made_up_control(&found[CONTROL], slots)),
+    ]);
+    assert_same(found, &example());
 }

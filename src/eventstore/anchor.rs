@@ -14,7 +14,8 @@ pub(super) struct LogPlace {
     pub(super) batch_id: Lsn,
     /// Number of its COMMIT: reading goes on behind it.
     pub(super) end_seq: Seq,
-    /// Number of its first record, and checksum of its first payload: by which it is known again.
+    /// Number of its first record, and checksum of its first payload (0: not looked up yet): by
+    /// which it is known again.
     /// A place in the log is never used for another batch, so this is a second line.
     pub(super) first_seq: Seq,
     pub(super) payload_crc: u32,
@@ -61,7 +62,9 @@ impl LogPlace {
         }
         let found = cursor.begin_at(self.batch_id, self.end_seq)?;
         Ok(found.is_some_and(|head| {
-            head.first_seq == self.first_seq && head.payload_crc == self.payload_crc
+            // What memory holds needs no second line.
+            let same_payload = self.payload_crc == 0 || head.payload_crc == self.payload_crc;
+            head.first_seq == self.first_seq && same_payload
         }))
     }
 }

@@ -21,8 +21,7 @@
 
 use super::anchor::LogPlace;
 use super::index::{
-    merge_runs, write_run, BlockCache, KeyKind, Layer, ListHead,
-    MemoryIndex, Place, Run, Value,
+    merge_runs, write_run, BlockCache, KeyKind, Layer, ListHead, MemoryIndex, Place, Run, Value,
 };
 use super::replay::{add_record, Follower};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,19 +32,50 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-/// Events of a layer in memory at which it is frozen.
-const FREEZE_EVENTS: u64 = 32_768;
-/// Bytes of a layer in memory at which it is frozen.
-const FREEZE_BYTES: usize = 8 << 20;
 /// Frozen layers that may wait; with more, who appends helps.
 const FROZEN_MAX: usize = 3;
-/// So many adjacent runs of one tier become one.
-const TIER_RUNS: usize = 8;
-/// A layer with fewer events is not worth a file when the store is closed: reading them from the
-/// log again takes a few milliseconds.
-const CLOSE_EVENTS: u64 = 2_048;
-/// Bytes of the blocks of runs that are kept in memory.
-const CACHE_BYTES: usize = 16 << 20;
+
+/// When layers are made, and what of them is kept in memory. Meant for tests; what the store
+/// answers does not depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexLimits {
+    /// Events of a layer in memory at which it is frozen; at least 2.
+    pub freeze_events: u64,
+    /// Bytes of a layer in memory at which it is frozen.
+    pub freeze_bytes: usize,
+    /// So many adjacent runs of one tier become one.
+    pub tier_runs: usize,
+    /// A layer with fewer events is not worth a file when the store is closed: reading them from
+    /// the log again takes a few milliseconds.
+    pub close_events: u64,
+    /// Bytes of the blocks of runs that are kept in memory.
+    pub cache_bytes: usize,
+}
+
+impl Default for IndexLimits {
+    fn default() -> IndexLimits {
+        IndexLimits {
+            freeze_events: 32_768,
+            freeze_bytes: 8 << 20,
+            tier_runs: 8,
+            close_events: 2_048,
+            cache_bytes: 16 << 20,
+        }
+    }
+}
+
+impl IndexLimits {
+    fn is_large(&self, index: &MemoryIndex) -> bool {
+        index.event_count() >= self.freeze_events || index.bytes() >= self.freeze_bytes
+    }
+
+    /// Runs of one tier have about the same number of events: each tier eight times that of the
+    /// one below.
+    fn tier_of(&self, event_count: u64) -> u32 {
+        let layers = event_count / (self.freeze_events / 2).max(1);
+        layers.checked_ilog2().map_or(0, |bits| bits / 3)
+    }
+}
 
 /// A layer in memory, and up to where in the log it goes.
 pub(super) struct Memory {
@@ -74,9 +104,8 @@ impl Memory {
         *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
-    fn is_large(&self) -> bool {
-        let index = self.index();
-        index.event_count() >= FREEZE_EVENTS || index.bytes() >= FREEZE_BYTES
+    fn is_large(&self, limits: &IndexLimits) -> bool {
+        limits.is_large(&self.index())
     }
 }
 
@@ -110,6 +139,7 @@ pub(super) struct Catalog {
     wal: Arc<Wal>,
     dir: PathBuf,
     cache: Arc<BlockCache>,
+    limits: IndexLimits,
     /// Ascending; the last one is the active layer.
     layers: RwLock<Arc<[Stored]>>,
     /// Whether files may be written and deleted.
@@ -290,13 +320,15 @@ impl Catalog {
         wal: Arc<Wal>,
         dir: PathBuf,
         writes: bool,
+        limits: IndexLimits,
     ) -> Result<Catalog> {
-        let cache = Arc::new(BlockCache::new(CACHE_BYTES));
+        let cache = Arc::new(BlockCache::new(limits.cache_bytes));
         let catalog = Catalog {
             vfs,
             wal,
             dir,
             cache,
+            limits,
             layers: RwLock::new(Arc::new([])),
             writes,
             work: Mutex::default(),
@@ -324,7 +356,8 @@ impl Catalog {
         catalog.index_from_log(place, next, u64::MAX, &mut layers)?;
         catalog.replace(layers);
         catalog.remove_leftovers();
-        catalog.work_on()?;
+        // What can't be written or merged is tried again with the next layer.
+        let _ = catalog.work_on();
         Ok(catalog)
     }
 
@@ -460,7 +493,7 @@ impl Catalog {
                         ended = true;
                         return Ok(());
                     }
-                    if write.event_count() >= FREEZE_EVENTS || write.bytes() >= FREEZE_BYTES {
+                    if self.limits.is_large(&write) {
                         large = Some(before);
                         let fresh = MemoryIndex::new(next);
                         let full = std::mem::replace(&mut *write, fresh);
@@ -527,7 +560,7 @@ impl Catalog {
             &self.dir,
             self.wal.log_id(),
             &covered.encode(),
-            tier_of(index.event_count()),
+            self.limits.tier_of(index.event_count()),
             &index,
         )?;
         let run = self.open_run(&path)?;
@@ -539,7 +572,7 @@ impl Catalog {
     /// Called by who leads a group, after it: freezes the active layer if it is large.
     pub(super) fn grown(self: &Arc<Catalog>) -> Result<()> {
         let active = self.active();
-        if !active.is_large() {
+        if !active.is_large(&self.limits) {
             return Ok(());
         }
         let next = active.index().range().end() + 1;
@@ -602,7 +635,12 @@ impl Catalog {
             if self.work().closing {
                 return Ok(());
             }
-            self.merge(&runs)?;
+            match self.merge(&runs) {
+                Err(error) if runs.iter().any(|run| is_about(&error, run)) => {
+                    self.make_again(error)?;
+                }
+                merged => merged?,
+            }
         }
         Ok(())
     }
@@ -620,6 +658,10 @@ impl Catalog {
     fn mergeable(&self) -> Option<Vec<Arc<Run>>> {
         let layers = self.read_layers();
         let mut runs: Vec<Arc<Run>> = Vec::new();
+        let tier = |run: &Run| {
+            let count = run.range().end() - run.range().start() + 1;
+            self.limits.tier_of(count)
+        };
         for stored in layers.iter() {
             match stored {
                 Stored::Run(run) => {
@@ -630,7 +672,7 @@ impl Catalog {
                 }
                 Stored::Memory(_) => runs.clear(),
             }
-            if runs.len() == TIER_RUNS {
+            if runs.len() == self.limits.tier_runs {
                 return Some(runs);
             }
         }
@@ -645,7 +687,7 @@ impl Catalog {
         let Some(anchor) = runs.last().map(|run| run.anchor()) else {
             return Ok(());
         };
-        let (vfs, tier) = (self.vfs.as_ref(), tier_of(count));
+        let (vfs, tier) = (self.vfs.as_ref(), self.limits.tier_of(count));
         let path = merge_runs(vfs, &self.dir, runs, &anchor, tier, &|_| {
             !self.work().closing
         });
@@ -702,6 +744,11 @@ impl Catalog {
     /// Makes the layer again that `error` is about. An error if that can't be done.
     fn heal(&self, error: Error) -> Result<()> {
         let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make_again(error)
+    }
+
+    /// The same for who holds the lock.
+    fn make_again(&self, error: Error) -> Result<()> {
         let layers = self.read_layers();
         let name = error
             .place()
@@ -784,12 +831,17 @@ impl Catalog {
         }
         drop(work);
         let active = self.active();
-        if self.writes && active.index().event_count() >= CLOSE_EVENTS {
+        if self.writes && active.index().event_count() >= self.limits.close_events {
             let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
             // What can't be written is read from the log next time.
             let _ = self.write(&active);
         }
     }
+}
+
+/// Whether reading this run led to `error`.
+fn is_about(error: &Error, run: &Run) -> bool {
+    error.place().path.as_deref() == Some(run.path())
 }
 
 fn is_same(a: &Stored, b: &Stored) -> bool {
@@ -798,17 +850,6 @@ fn is_same(a: &Stored, b: &Stored) -> bool {
         (Stored::Run(a), Stored::Run(b)) => Arc::ptr_eq(a, b),
         _ => false,
     }
-}
-
-fn tier(run: &Run) -> u32 {
-    tier_of(run.range().end() - run.range().start() + 1)
-}
-
-/// Runs of one tier have about the same number of events: each tier eight times that of the one
-/// below.
-fn tier_of(event_count: u64) -> u32 {
-    let layers = event_count / (FREEZE_EVENTS / 2);
-    layers.checked_ilog2().map_or(0, |bits| bits / 3)
 }
 
 /// The name of the run that covers these positions.

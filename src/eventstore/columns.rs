@@ -161,35 +161,71 @@ impl EventColumns {
     }
 
     /// One of the events; `bytes` are those of the page.
-    pub(super) fn get<'p>(&self, bytes: &'p [u8], index: usize) -> Option<ReadEvent<'p>> {
-        let text = |spans: &Spans| {
-            let bytes = spans.get(bytes, index)?;
-            Some(std::str::from_utf8(bytes).unwrap_or_default())
-        };
-        let flags = *self.flags.get(index)?;
-        let has = |flag: u8| flags & flag != 0;
-        Some(ReadEvent {
+    pub(crate) fn raw<'p>(&self, bytes: &'p [u8], index: usize) -> Option<RawEvent<'p>> {
+        Some(RawEvent {
             position: *self.position.get(index)?,
             stream_version: *self.stream_version.get(index)?,
             time_ns: *self.time_ns.get(index)?,
             id: *self.id.get(index)?,
-            has_own_id: has(event_flag::ID),
-            stream: text(&self.stream)?,
-            event_type: text(&self.event_type)?,
-            tag_bytes: self.tags.get(bytes, index)?,
-            tag_count: usize::from(*self.tag_count.get(index)?),
+            flags: *self.flags.get(index)?,
+            tag_count: *self.tag_count.get(index)?,
             schema_version: *self.schema_version.get(index)?,
-            content_type: text(&self.content_type)?,
-            occurred_ns: has(event_flag::OCCURRED)
-                .then_some(*self.occurred_ns.get(index)?),
-            correlation_id: has(event_flag::CORRELATION)
-                .then_some(*self.correlation_id.get(index)?),
-            causation_id: has(event_flag::CAUSATION)
-                .then_some(*self.causation_id.get(index)?),
+            occurred_ns: *self.occurred_ns.get(index)?,
+            correlation_id: *self.correlation_id.get(index)?,
+            causation_id: *self.causation_id.get(index)?,
+            stream: self.stream.get(bytes, index)?,
+            event_type: self.event_type.get(bytes, index)?,
+            tags: self.tags.get(bytes, index)?,
+            content_type: self.content_type.get(bytes, index)?,
             metadata: self.metadata.get(bytes, index)?,
             data: self.data.get(bytes, index)?,
+        })
+    }
+
+    /// The same for readers in Rust, with texts as such.
+    pub(super) fn get<'p>(&self, bytes: &'p [u8], index: usize) -> Option<ReadEvent<'p>> {
+        let raw = self.raw(bytes, index)?;
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let has = |flag: u8| raw.flags & flag != 0;
+        Some(ReadEvent {
+            position: raw.position,
+            stream_version: raw.stream_version,
+            time_ns: raw.time_ns,
+            id: raw.id,
+            has_own_id: has(event_flag::ID),
+            stream: text(raw.stream),
+            event_type: text(raw.event_type),
+            tag_bytes: raw.tags,
+            tag_count: usize::from(raw.tag_count),
+            schema_version: raw.schema_version,
+            content_type: text(raw.content_type),
+            occurred_ns: has(event_flag::OCCURRED).then_some(raw.occurred_ns),
+            correlation_id: has(event_flag::CORRELATION).then_some(raw.correlation_id),
+            causation_id: has(event_flag::CAUSATION).then_some(raw.causation_id),
+            metadata: raw.metadata,
+            data: raw.data,
             first_of_batch: has(event_flag::FIRST),
             last_of_batch: has(event_flag::LAST),
         })
     }
+}
+
+/// One row of the columns: what is absent is zero or empty, and `flags` say so.
+pub(crate) struct RawEvent<'a> {
+    pub(crate) position: u64,
+    pub(crate) stream_version: u64,
+    pub(crate) time_ns: u64,
+    pub(crate) id: EventId,
+    pub(crate) flags: u8,
+    pub(crate) tag_count: u8,
+    pub(crate) schema_version: u64,
+    pub(crate) occurred_ns: i64,
+    pub(crate) correlation_id: EventId,
+    pub(crate) causation_id: EventId,
+    pub(crate) stream: &'a [u8],
+    pub(crate) event_type: &'a [u8],
+    pub(crate) tags: &'a [u8],
+    pub(crate) content_type: &'a [u8],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) data: &'a [u8],
 }

@@ -25,17 +25,20 @@ mod replay;
 mod request;
 mod selection;
 mod sequencer;
+mod snapshot;
 mod store;
 mod subscription;
 
-pub(crate) use columns::EventColumns;
+#[doc(hidden)]
+pub use catalog::IndexLimits;
 pub use reader::{EventPage, ReadEvent};
 pub use request::{
     AppendReceipt, AppendRequest, Condition, Expectation, Expected, NewEvent, Query, QueryItem,
     SideRecord,
 };
-pub use subscription::{Canceller, SubscribeFrom, Subscription};
 pub use selection::{Direction, Read, Selection};
+pub use snapshot::Snapshot;
 pub use store::{
     category, EventReader, EventStore, EventStoreOptions, NameInfo, NameKind, StoreStat, StreamInfo,
 };
+pub use subscription::{Canceller, SubscribeFrom, Subscription};

@@ -24,8 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 const GAP_MAX: u64 = 4096;
 /// Bytes read together.
 const READ_MAX: u64 = 256 << 10;
-/// Bytes read for a record whose length is not known.
-const GUESS: u64 = 1024;
+/// Bytes read for a record whose length is not known: at first, and at least.
+const GUESS: u64 = 512;
+const GUESS_MIN: u64 = 64;
+/// And at most: what is longer is read in two steps.
+const GUESS_MAX: u64 = 4096;
 /// Bytes of a page at which it ends, with the event that reaches it.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Files kept open.
@@ -37,12 +40,19 @@ pub(super) struct Files {
     open: Mutex<BTreeMap<u64, OpenFile>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct OpenFile {
     header: SegmentHeader,
     file: Arc<dyn File>,
     /// Where the next segment begins; `None` for the last one.
     end: Option<Lsn>,
+}
+
+impl OpenFile {
+    /// Whether it is sure that `lsn` stands here.
+    fn holds(&self, lsn: Lsn) -> bool {
+        lsn >= self.header.base_lsn && self.end.is_some_and(|end| lsn < end)
+    }
 }
 
 impl Files {
@@ -150,6 +160,10 @@ pub struct EventPage {
     bytes: Vec<u8>,
     columns: EventColumns,
     places: Vec<Place>,
+    /// The length of the record read last, rounded up: the next one is like it more often than not.
+    guess: Option<u64>,
+    /// The file read last.
+    open: Option<OpenFile>,
 }
 
 impl EventPage {
@@ -207,7 +221,7 @@ impl EventPage {
             match self.read_together(files, positions, &places, index) {
                 Ok(behind) => index = behind,
                 // What was read before is good; the error comes again with the next page.
-                Err(_) if index > 0 => break,
+                Err(_) if !self.is_empty() => break,
                 Err(error) => outcome = Err(error),
             }
         }
@@ -226,14 +240,34 @@ impl EventPage {
         let lost = || Error::new(ErrorKind::Internal, "an event without a place");
         let place_at = |index: usize| places.get(index).copied().ok_or_else(lost);
         let low = place_at(first)?.lsn;
-        let open = files.file_of(Lsn(low))?;
+        let open = match self.open.take() {
+            Some(open) if open.holds(Lsn(low)) => open,
+            _ => files.file_of(Lsn(low))?,
+        };
+        let read = self.read_from(files, &open, positions, places, first);
+        self.open = Some(open);
+        read
+    }
+
+    fn read_from(
+        &mut self,
+        files: &Files,
+        open: &OpenFile,
+        positions: &[u64],
+        places: &[Place],
+        first: usize,
+    ) -> Result<usize> {
+        let lost = || Error::new(ErrorKind::Internal, "an event without a place");
+        let place_at = |index: usize| places.get(index).copied().ok_or_else(lost);
+        let low = place_at(first)?.lsn;
+        let guess = self.guess.unwrap_or(GUESS);
         let ends = open.end.map_or(u64::MAX, |end| end.0);
         // Backward reading goes one by one: each event stands before the one read last.
         let mut behind = first + 1;
         let mut high = low;
         while let Some(next) = places.get(behind) {
             let close = next.lsn > high
-                && next.lsn - high <= GAP_MAX.max(GUESS)
+                && next.lsn - high <= GAP_MAX
                 && next.lsn - low < READ_MAX
                 && next.lsn < ends;
             if !close {
@@ -244,18 +278,19 @@ impl EventPage {
         }
         let base = self.bytes.len();
         let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
-        let wanted = usize::try_from(high - low + GUESS).unwrap_or(usize::MAX);
-        self.read_more(&open, offset, base, wanted)?;
+        let wanted = usize::try_from(high - low + guess).unwrap_or(usize::MAX);
+        self.read_more(open, offset, base, wanted)?;
         self.columns.reserve(behind - first);
         let log_id = files.wal.log_id();
         let mut end = base;
         for index in first..behind {
             let place = place_at(index)?;
             let begin = base + usize::try_from(place.lsn - low).unwrap_or(usize::MAX);
-            end = self.record_end(&open, offset, base, begin, &place)?;
+            end = self.record_end(open, offset, base, begin, &place)?;
             let record = self.bytes.get(begin..end).unwrap_or_default();
             let position = positions.get(index).copied().ok_or_else(lost)?;
-            let (stream, view) = check_record(record, position, &place, &open)?;
+            let (stream, view) = check_record(record, position, &place, open)?;
+            self.guess = Some(guess_after(record.len()));
             self.columns
                 .push(begin, record, stream, &view, place.time_ns, log_id)?;
         }
@@ -316,6 +351,12 @@ impl EventPage {
     }
 }
 
+/// What to read for a record after one of `len` bytes.
+fn guess_after(len: usize) -> u64 {
+    let len = (len as u64 + GUESS_MIN / 2).next_multiple_of(GUESS_MIN);
+    len.min(GUESS_MAX)
+}
+
 /// The event that `bytes` are, and its stream: verified by the checksum that the index has of it.
 fn check_record<'p>(
     bytes: &'p [u8],
@@ -334,7 +375,13 @@ fn check_record<'p>(
         let view = event::decode(bytes.get(span.value_begin..)?)?;
         (view.position == position).then_some((stream, view))
     };
-    let other = || damaged(open, place, &format!("it is not the event at position {position}"));
+    let other = || {
+        damaged(
+            open,
+            place,
+            &format!("it is not the event at position {position}"),
+        )
+    };
     event().ok_or_else(other)
 }
 
@@ -410,11 +457,7 @@ impl Progress {
         })?;
         page.fill(catalog, files, positions)?;
         if let Some(&position) = page.columns.position.last() {
-            self.next = Some(if backward {
-                position - 1
-            } else {
-                position + 1
-            });
+            self.next = Some(if backward { position - 1 } else { position + 1 });
             self.delivered += page.len() as u64;
         }
         Ok(())

@@ -62,6 +62,9 @@ pub(super) fn add_record(
                 }
                 return bad("a record with the op of an event that is none");
             };
+            if let Some(flaw) = event.flaw(key) {
+                return bad(&format!("the event at position {}: {flaw}", event.position));
+            }
             if event.position != next_position {
                 return bad(&format!(
                     "the event at position {} where {next_position} was expected",

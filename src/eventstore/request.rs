@@ -8,9 +8,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::digest::{Digest, DIGEST_LEN};
 use crate::format::event::{
-    self, derived_id, EventBody, EventId, NAME_LEN_MAX, OP_EVENT, OP_SAVED_POSITION,
-    OP_STATE_DELETE, OP_STATE_PUT, POSITION_MAX, STATE_KEY_LEN_MAX, STATE_VALUE_LEN_MAX,
-    STREAM_LEN_MAX, TAG_COUNT_MAX,
+    self, EventBody, EventId, NAME_LEN_MAX, OP_EVENT, OP_SAVED_POSITION, OP_STATE_DELETE,
+    OP_STATE_PUT, POSITION_MAX, STATE_KEY_LEN_MAX, STATE_VALUE_LEN_MAX, STREAM_LEN_MAX,
+    TAG_COUNT_MAX,
 };
 use crate::format::record::{encode_header, RECORD_LEN_MAX};
 use std::ops::Range;
@@ -207,8 +207,7 @@ pub struct AppendReceipt {
     pub first_position: u64,
     /// Position of its last event; 0 if it had none.
     pub last_position: u64,
-    /// When it was recorded, nanoseconds since 1970-01-01 UTC; of a request without events that
-    /// came again, 0.
+    /// When it was recorded, nanoseconds since 1970-01-01 UTC.
     pub time_ns: u64,
     /// The request had been carried out before; this is what it came to then.
     pub duplicate: bool,
@@ -524,21 +523,6 @@ impl Prepared {
             record(side.op, self.get(&side.key), [self.get(&side.value), &[]]);
         }
         digest.finish()
-    }
-
-    /// Checks that no event claims an id that the store would derive for a position yet to come.
-    pub(super) fn check_foreign_ids(&self, log_id: &[u8; 16], last_position: u64) -> Result<()> {
-        for event in &self.events {
-            let Some(id) = &event.id else { continue };
-            let derived = event::position_of_derived_id(log_id, id);
-            if derived.is_some_and(|position| position > last_position) {
-                debug_assert_eq!(derived.map(|p| derived_id(log_id, p)), Some(*id));
-                return Err(Error::invalid(
-                    "an id of the form that the store itself gives to events without one",
-                ));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -23,8 +23,8 @@ use super::request::{AppendReceipt, Prepared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
 use crate::format::event::{
-    encode_place, event_flag, RequestNote, OP_EVENT, OP_REQUEST, OP_SAVED_POSITION,
-    OP_STATE_DELETE, OP_STATE_PUT, POSITION_MAX,
+    encode_place, event_flag, position_of_derived_id, RequestNote, OP_EVENT, OP_REQUEST,
+    OP_SAVED_POSITION, OP_STATE_DELETE, OP_STATE_PUT, POSITION_MAX,
 };
 use crate::format::frame;
 use crate::format::record::{decode, encode_header};
@@ -49,6 +49,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     next_ticket: u64,
     leading: bool,
+    /// Threads that wait for `done`. Waking nobody would cost a system call.
+    sleeping: usize,
     finished: HashMap<u64, Result<AppendReceipt>>,
     /// Why nothing more is appended, if that is not the log's own affair.
     refusal: Option<Error>,
@@ -153,8 +155,11 @@ impl Drop for Turn<'_> {
             queue.refusal = self.refusal.take();
         }
         queue.leading = false;
+        let somebody_waits = queue.sleeping > 0;
         drop(queue);
-        self.sequencer.done.notify_all();
+        if somebody_waits {
+            self.sequencer.done.notify_all();
+        }
     }
 }
 
@@ -202,10 +207,12 @@ impl Sequencer {
                 return result;
             }
             if queue.leading {
+                queue.sleeping += 1;
                 queue = self
                     .done
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
+                queue.sleeping -= 1;
                 continue;
             }
             queue.leading = true;
@@ -339,7 +346,7 @@ impl Sequencer {
         at: usize,
     ) -> Result<Option<AppendReceipt>> {
         let request = &taken[at].request;
-        request.check_foreign_ids(self.wal.log_id(), last)?;
+        self.check_derived_ids(request, last)?;
         let before: Vec<(u64, &Prepared)> = accepted
             .iter()
             .map(|accepted| {
@@ -381,6 +388,27 @@ impl Sequencer {
             Err(conflicts) if conflicts.is_empty() => Ok(None),
             Err(conflicts) => Err(Error::of_conflicts(conflicts)),
         }
+    }
+
+    /// Checks that no event claims an id of the form that the store derives from positions, unless
+    /// it is the very event that got it.
+    fn check_derived_ids(&self, request: &Prepared, last: u64) -> Result<()> {
+        let ids = request.events.iter().filter_map(|event| event.id);
+        for id in ids {
+            let Some(position) = position_of_derived_id(self.wal.log_id(), &id) else {
+                continue;
+            };
+            let mut page = EventPage::default();
+            if position <= last {
+                page.fill(&self.catalog, &self.files, &[position])?;
+            }
+            if page.get(0).is_none_or(|event| event.id != id) {
+                return Err(Error::invalid(
+                    "an id of the form that the store itself gives to events without one",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The receipt of a request that was carried out before, read from the log.

@@ -1,6 +1,6 @@
 //! The handle of the event store.
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, IndexLimits};
 use super::index::{KeyKind, ListHead};
 use super::published::Published;
 use super::reader::{EventPage, Files, Progress};
@@ -21,6 +21,9 @@ use std::sync::Arc;
 pub struct EventStoreOptions {
     /// Those of the log.
     pub wal: WalOptions,
+    /// Those of the index. Meant for tests; what the store answers does not depend on it.
+    #[doc(hidden)]
+    pub index: IndexLimits,
 }
 
 /// What is known of one stream.
@@ -141,7 +144,13 @@ impl EventStore {
         let path = path.as_ref();
         let wal = Arc::new(Wal::open_on(Arc::clone(&vfs), path, &options.wal)?);
         let dir = path.join("index");
-        let catalog = Arc::new(Catalog::open(vfs, Arc::clone(&wal), dir, !read_only)?);
+        let catalog = Arc::new(Catalog::open(
+            vfs,
+            Arc::clone(&wal),
+            dir,
+            !read_only,
+            options.index,
+        )?);
         let last = catalog.last_position();
         if !read_only {
             wal.raise_time(catalog.last_time_ns())?;
@@ -360,6 +369,12 @@ pub struct EventReader {
 }
 
 impl EventReader {
+    /// The page that was filled last; empty before the first.
+    #[must_use]
+    pub fn page(&self) -> &EventPage {
+        &self.page
+    }
+
     /// The next page of up to `count_max` events; empty at the end for now. Arriving there is not
     /// final: forward, later pages have what was appended since.
     pub fn next_page(&mut self, count_max: usize) -> Result<&EventPage> {

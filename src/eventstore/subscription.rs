@@ -92,7 +92,9 @@ impl EventStore {
             (SubscribeFrom::After(position), _) => *position,
             (SubscribeFrom::Saved, Some(name)) => self.saved_position(name)?.unwrap_or(0),
             (SubscribeFrom::Saved, None) => {
-                return Err(Error::invalid("a saved position has a name; none was given"))
+                return Err(Error::invalid(
+                    "a saved position has a name; none was given",
+                ))
             }
         };
         let read = Read {
@@ -131,7 +133,10 @@ impl Subscription {
         let until = if timeout.is_none() { None } else { until };
         loop {
             if self.cancelled.load(Ordering::SeqCst) {
-                return Err(Error::new(ErrorKind::Stopped, "the subscription was cancelled"));
+                return Err(Error::new(
+                    ErrorKind::Stopped,
+                    "the subscription was cancelled",
+                ));
             }
             if let Some(bell) = &self.bell {
                 bell.silence();
@@ -183,7 +188,9 @@ impl Subscription {
     /// [`EventStore::append`].
     pub fn ack(&self, position: u64) -> Result<()> {
         let Some(name) = &self.name else {
-            return Err(Error::invalid("a subscription without a name has no saved position"));
+            return Err(Error::invalid(
+                "a subscription without a name has no saved position",
+            ));
         };
         if self.source.is_read_only() {
             let message = "the event store was opened for reading only";
@@ -235,7 +242,8 @@ impl Subscription {
         if let Some(bell) = &self.bell {
             return Ok(bell.fd());
         }
-        let bell = Bell::new().map_err(|error| Error::io("make", Path::new("an eventfd"), error))?;
+        let bell =
+            Bell::new().map_err(|error| Error::io("make", Path::new("an eventfd"), error))?;
         let bell = Arc::new(bell);
         self.source.published.add_bell(&bell);
         let fd = bell.fd();

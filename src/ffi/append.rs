@@ -158,8 +158,8 @@ pub unsafe extern "C" fn wal_append_batch_packed(
         // and the place writable, for the time of this call; the slices do not outlive it.
         let (ops, key_lens, value_lens, out_seq) = unsafe {
             (
-                optional_array("ops", ops, count)?,
-                optional_array("key_lens", key_lens, count)?,
+                args::optional_array("ops", ops, count)?,
+                args::optional_array("key_lens", key_lens, count)?,
                 args::array("value_lens", value_lens, count)?,
                 Out::optional("out_seq", out_seq)?,
             )
@@ -260,20 +260,6 @@ fn check_packed(key_lens: Option<&[u32]>, value_lens: &[u32], bytes_len: usize) 
             "bytes_len is {bytes_len}, but the lengths of keys and values sum up to {sum}"
         )))
     }
-}
-
-/// # Safety
-/// As for [`args::array`].
-unsafe fn optional_array<'a, T>(
-    name: &str,
-    data: *const T,
-    count: usize,
-) -> Result<Option<&'a [T]>> {
-    if data.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: the same promise.
-    Ok(Some(unsafe { args::array(name, data, count) }?))
 }
 
 fn in_record(error: Error, index: usize) -> Error {

@@ -10,6 +10,7 @@
 )]
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::event::EventId;
 use crate::format::frame::PAYLOAD_LEN_MAX;
 use crate::format::record::RECORD_LEN_MAX;
 use std::ffi::{c_char, CStr, OsStr};
@@ -114,6 +115,70 @@ pub(super) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path> {
         return Err(Error::invalid("path is empty"));
     }
     Ok(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// A text of the caller: UTF-8 without a NUL. Its length is checked before a byte is touched.
+///
+/// # Safety
+/// If `data` is not NULL it points to `len` initialised bytes that nobody changes during `'a`.
+pub(super) unsafe fn text<'a>(
+    name: &str,
+    data: *const c_char,
+    len: usize,
+    len_max: usize,
+) -> Result<&'a str> {
+    // SAFETY: the same promise.
+    let bytes = unsafe { short_array(name, data.cast::<u8>(), len, len_max) }?;
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = error.valid_up_to();
+        Error::invalid(format!("{name} is not UTF-8 from byte {good} on"))
+    })
+}
+
+/// Bytes of the caller, of which there can't be many.
+///
+/// # Safety
+/// As for [`array`].
+pub(super) unsafe fn short_array<'a>(
+    name: &str,
+    data: *const u8,
+    len: usize,
+    len_max: usize,
+) -> Result<&'a [u8]> {
+    check_array(name, data, len)?;
+    if len > len_max {
+        return Err(Error::invalid(format!(
+            "{name} has {len} bytes, at most {len_max} are allowed"
+        )));
+    }
+    // SAFETY: the same promise.
+    unsafe { array(name, data, len) }
+}
+
+/// The array of `count` items at `data`; `None` for NULL.
+///
+/// # Safety
+/// As for [`array`].
+pub(super) unsafe fn optional_array<'a, T>(
+    name: &str,
+    data: *const T,
+    count: usize,
+) -> Result<Option<&'a [T]>> {
+    if data.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the same promise.
+    Ok(Some(unsafe { array(name, data, count) }?))
+}
+
+/// The 16 bytes at `data`; `None` for NULL.
+///
+/// # Safety
+/// If `data` is not NULL it points to 16 initialised bytes that nobody changes meanwhile.
+pub(super) unsafe fn optional_id(name: &str, data: *const u8) -> Result<Option<EventId>> {
+    // SAFETY: the same promise.
+    let bytes = unsafe { optional_array(name, data, size_of::<EventId>()) }?;
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
 }
 
 /// A place for one output. It is looked at before the work begins and written when the work is

@@ -9,6 +9,7 @@ use super::status::{duralog_status_t, OK};
 use super::wal::wal_t;
 use crate::error::{Error, ErrorKind};
 use crate::lsn::Lsn;
+use crate::wal::BatchStatus;
 
 /// From wal_batch_status: no batch with this id was committed.
 pub const WAL_BATCH_ABSENT: i32 = 0;
@@ -71,8 +72,8 @@ pub unsafe extern "C" fn wal_checkpoint(
 /// Data and number of the newest checkpoint.
 ///
 /// buffer, capacity: place for the data; NULL only with capacity 0.
-/// out_len: length of the data. The one output of this library that is written on failure too: on
-/// DURALOG_E_BUFFER_TOO_SMALL it is the capacity needed.
+/// out_len: length of the data. Written on DURALOG_E_BUFFER_TOO_SMALL too, which no output is but
+/// this and that of eventstore_state: it is the capacity needed.
 /// out_seq: sequence number of the checkpoint; may be NULL.
 ///
 /// Returns DURALOG_OK;
@@ -156,11 +157,15 @@ pub unsafe extern "C" fn wal_batch_status(
         let wal = unsafe { handle::shared("wal", wal) }?;
         // SAFETY: convention 2: the caller promises that the place is writable.
         let out = unsafe { Out::required("out_batch_status", out_batch_status) }?;
-        out.set(match wal.batch_status(Lsn(batch_id))? {
-            crate::wal::BatchStatus::Absent => WAL_BATCH_ABSENT,
-            crate::wal::BatchStatus::Committed => WAL_BATCH_COMMITTED,
-            crate::wal::BatchStatus::Truncated => WAL_BATCH_TRUNCATED,
-        });
+        out.set(batch_status(wal.batch_status(Lsn(batch_id))?));
         Ok(OK)
     })
+}
+
+pub(super) fn batch_status(status: BatchStatus) -> i32 {
+    match status {
+        BatchStatus::Absent => WAL_BATCH_ABSENT,
+        BatchStatus::Committed => WAL_BATCH_COMMITTED,
+        BatchStatus::Truncated => WAL_BATCH_TRUNCATED,
+    }
 }

@@ -27,6 +27,14 @@
 
 pub mod append;
 pub mod cursor;
+pub mod eventstore;
+pub mod eventstore_append;
+pub mod eventstore_columns;
+pub mod eventstore_cursor;
+pub mod eventstore_facts;
+pub mod eventstore_names;
+pub mod eventstore_query;
+pub mod eventstore_receipt;
 pub mod last_error;
 pub mod maintain;
 pub mod options;
@@ -39,6 +47,7 @@ pub mod version;
 pub mod wal;
 
 mod args;
+mod eventstore_draft;
 mod guard;
 mod handle;
 mod sized;

@@ -79,7 +79,7 @@ pub unsafe extern "C" fn wal_stat(wal: *mut wal_t, out_stat: *mut wal_stat_t) ->
     })
 }
 
-fn convert(stat: &Stat) -> wal_stat_t {
+pub(super) fn convert(stat: &Stat) -> wal_stat_t {
     wal_stat_t {
         struct_size: 0, // the caller's stays
         application_id: stat.application_id,

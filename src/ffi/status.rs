@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     /// One of each; that none is missing follows from the count, as no two have one number.
-    const KINDS: [ErrorKind; 23] = [
+    const KINDS: [ErrorKind; 25] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::Exists,
@@ -195,6 +195,8 @@ mod tests {
         ErrorKind::Internal,
         ErrorKind::Unclean,
         ErrorKind::BufferTooSmall,
+        ErrorKind::Conflict,
+        ErrorKind::Duplicate,
     ];
 
     #[test]
@@ -214,7 +216,7 @@ mod tests {
             let found = unsafe { CStr::from_ptr(duralog_status_name(code as i32)) };
             assert_eq!(found, name);
         }
-        for unknown in [3, -24, i32::MIN, i32::MAX] {
+        for unknown in [3, -26, i32::MIN, i32::MAX] {
             // SAFETY: a static text with a NUL.
             let found = unsafe { CStr::from_ptr(duralog_status_name(unknown)) };
             assert_eq!(found, c"DURALOG_E_UNKNOWN");

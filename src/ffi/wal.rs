@@ -67,7 +67,7 @@ pub unsafe extern "C" fn wal_open(
 }
 
 /// A log that can't be opened is what the error is about, unless it names a file more closely.
-fn concerning(error: Error, path: &Path) -> Error {
+pub(super) fn concerning(error: Error, path: &Path) -> Error {
     let place = error.place();
     if place.path.is_some() {
         return error;

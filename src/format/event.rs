@@ -19,7 +19,7 @@ pub const OP_STATE_DELETE: u8 = 19;
 /// Op of an idempotency key (section 20.5).
 pub const OP_REQUEST: u8 = 20;
 
-/// Limits (FORMAT.md section 20.6): bytes of a stream's name.
+/// Limits (FORMAT.md sections 20.2 to 20.5): bytes of a stream's name.
 pub const STREAM_LEN_MAX: usize = 1024;
 /// Bytes of an event type, a tag, a content type, the name of a saved position, an idempotency key.
 pub const NAME_LEN_MAX: usize = 255;
@@ -187,6 +187,36 @@ fn get_id(bytes: &[u8], at: &mut usize, present: bool) -> Option<Option<EventId>
     let id = bytes.get(*at..at.checked_add(16)?)?;
     *at += 16;
     Some(Some(get_array(id, 0)))
+}
+
+impl EventView<'_> {
+    /// What FORMAT.md section 20.2 does not allow of an event that could be decoded, in a record
+    /// whose key is `stream`. Decoding alone believes what only names and order could get wrong.
+    #[must_use]
+    pub fn flaw(&self, stream: &[u8]) -> Option<&'static str> {
+        let body = &self.body;
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        if stream.is_empty() || stream.len() > STREAM_LEN_MAX || !is_text(stream) {
+            return Some("its stream has no proper name");
+        }
+        if !is_text(body.event_type) || !is_text(body.content_type) {
+            return Some("its type or content type is not UTF-8");
+        }
+        let mut before: &[u8] = &[];
+        for tag in self.tags.iter() {
+            if tag <= before || !is_text(tag) {
+                return Some("its tags are not in ascending order, or not UTF-8");
+            }
+            before = tag;
+        }
+        if self.flags & event_flag::METADATA != 0 && body.metadata.is_empty() {
+            return Some("it has metadata of no bytes");
+        }
+        if body.id == Some([0; 16]) {
+            return Some("its id is zero");
+        }
+        None
+    }
 }
 
 /// The event in the value of a record with [`OP_EVENT`]; `None` if that is not one.
@@ -364,6 +394,31 @@ mod tests {
         let mut newer = value;
         newer[0] |= event_flag::RESERVED;
         assert!(decode(&newer).is_none());
+    }
+
+    #[test]
+    fn what_only_names_and_order_get_wrong_is_a_flaw() {
+        let flaw = |body: &EventBody<'_>, tags: &[&[u8]], stream: &[u8]| {
+            let value = encode(body, tags);
+            decode(&value).unwrap().flaw(stream).is_some()
+        };
+        assert!(!flaw(&full(), &[b"a", b"b"], b"s"));
+        for tags in [
+            &[&b"b"[..], b"a"],
+            &[b"a", b"a"],
+            &[b"", b"a"],
+            &[b"a", b"\xFF"],
+        ] {
+            assert!(flaw(&full(), tags, b"s"));
+        }
+        assert!(flaw(&full(), &[], b""));
+        assert!(flaw(&full(), &[], &[b's'; STREAM_LEN_MAX + 1]));
+        assert!(flaw(&full(), &[], b"\xFF"));
+        let zero = EventBody {
+            id: Some([0; 16]),
+            ..full()
+        };
+        assert!(flaw(&zero, &[], b"s"));
     }
 
     #[test]

@@ -393,7 +393,7 @@ impl Explorer {
     }
 
     /// Lets Python read the image as the death left it; if `whole`, also as its recovery leaves it,
-    /// and when it was closed after that.
+    /// when it was appended to, and when it was closed.
     fn compare(&mut self, image: &Image, run: &Run, plan: Plan, moment: &Moment, whole: bool) {
         let (death, operation) = (plan.death, moment.operation);
         let history = format!("{}; {death:?} dies at operation {operation}", run.history);
@@ -407,8 +407,11 @@ impl Explorer {
         self.images.add(&disk.image(), LOG, &recovered);
         let record = Record::put(b"after", b"recovery");
         wal.append(record, Durability::Durable).unwrap();
+        // Only the tail page promises that record yet.
+        let appended = format!("{recovered}, appended to");
+        self.images.add(&disk.image(), LOG, &appended);
         wal.close().unwrap();
-        let closed = format!("{recovered}, appended to and closed");
+        let closed = format!("{appended}, closed");
         self.images.add(&disk.image(), LOG, &closed);
     }
 

@@ -74,7 +74,7 @@ impl Run {
     }
 
     /// A block, from the cache if it is there.
-    fn block(&self, number: u32) -> Result<Arc<Block>> {
+    pub(super) fn block(&self, number: u32) -> Result<Arc<Block>> {
         if let Some(block) = self.cache.get(self.header.salt, number) {
             return Ok(block);
         }

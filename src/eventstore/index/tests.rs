@@ -9,6 +9,7 @@
 //! panics, hangs or answers without end.
 
 use super::block::{Block, BLOCK_LEN};
+use super::postings::PostingBlock;
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::vfs::os::RealDisk;
@@ -513,7 +514,40 @@ fn long_lists_give_the_same_answers() {
         let model = history.model(first, last);
         model.check(run.as_ref(), &mut rng, &history, 1000);
     }
-    whole.check(bench.merge(&runs).as_ref(), &mut rng, &history, 2000);
+    let merged = bench.merge(&runs);
+    whole.check(merged.as_ref(), &mut rng, &history, 2000);
+    check_where_blocks_meet(&merged, &whole);
+}
+
+/// Random questions hardly ever hit the ends of the blocks of a long list.
+fn check_where_blocks_meet(run: &Run, model: &Model) {
+    let long = model.positions(KeyKind::Stream, b"long", 0, false, usize::MAX);
+    let mut met = 0;
+    for number in run.header.tree_start..run.header.block_count {
+        let block = run.block(number).unwrap();
+        let Ok(posting) = PostingBlock::decode(&block) else {
+            continue;
+        };
+        met += 1;
+        for from in posting.first.saturating_sub(2)..posting.first + 3 {
+            for key in [b"long".as_slice(), b"longer-but-sparse"] {
+                for (backward, max) in [(false, 1), (false, 5), (true, 1), (true, 5)] {
+                    let mut out = Vec::new();
+                    run.positions(KeyKind::Stream, key, from, backward, max, &mut out)
+                        .unwrap();
+                    let expected = model.positions(KeyKind::Stream, key, from, backward, max);
+                    assert_eq!(out, expected, "from {from}, backward {backward}");
+                }
+            }
+        }
+        for version in posting.index.saturating_sub(1)..posting.index + 3 {
+            let index = version.checked_sub(1);
+            let expected = index.and_then(|index| long.get(index as usize));
+            let found = run.position_of_version(b"long", version).unwrap();
+            assert_eq!(found.as_ref(), expected, "stream version {version}");
+        }
+    }
+    assert!(met > 50, "{met} blocks");
 }
 
 #[test]
@@ -801,6 +835,30 @@ fn a_cut_while_it_is_open_is_corrupt() {
     must_be_corrupt(&error);
 }
 
+#[test]
+fn a_file_of_another_size_is_not_opened() {
+    let victim = Victim::new(26, 100);
+    let last = victim.bytes.len();
+    let longer = [victim.bytes.as_slice(), &[0; BLOCK_LEN]].concat();
+    for bytes in [
+        &victim.bytes[..last - 1],
+        &victim.bytes[..BLOCK_LEN],
+        &longer,
+    ] {
+        must_be_corrupt(&victim.open(bytes).err().unwrap());
+    }
+}
+
+#[test]
+fn a_tree_without_the_keys_it_says_is_not_merged() {
+    let victim = Victim::new(27, 100);
+    let mut header = victim.open(&victim.bytes).unwrap().header.clone();
+    header.key_count += 1;
+    let mut bytes = victim.bytes.clone();
+    bytes[..BLOCK_LEN].copy_from_slice(header.encode().bytes());
+    must_be_corrupt(&victim.merge(&bytes).unwrap_err());
+}
+
 /// Nonsense with a checksum that holds: what a careful hand could make.
 #[test]
 fn nonsense_with_a_good_checksum_ends_quietly() {
@@ -808,7 +866,7 @@ fn nonsense_with_a_good_checksum_ends_quietly() {
     let mut rng = Rng::new(24);
     let salt = victim.open(&victim.bytes).unwrap().header.salt;
     let mut refused = 0;
-    for round in 0..3000 {
+    for round in 0..1200 {
         let mut bytes = victim.bytes.clone();
         for _ in 0..1 + rng.below(3) {
             let number = match rng.below(3) {

@@ -201,6 +201,8 @@ struct State {
     /// group and they take turns, so that neither side can keep the other waiting for ever.
     alone_waiting: usize,
     alone_last: bool,
+    /// Threads that wait for `done`. Waking nobody would cost a system call.
+    waiting: usize,
 }
 
 /// See the module.
@@ -228,10 +230,14 @@ impl<S: GroupSink> GroupCommitter<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.done
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self
+            .done
             .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
     }
 
     /// Commits one frame together with what other threads commit at the same time. Returns when
@@ -563,7 +569,10 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
             state.finish(number, group, outcome);
         }
         state.leading = false;
+        let somebody_waits = state.waiting > 0;
         drop(state);
-        self.committer.done.notify_all();
+        if somebody_waits {
+            self.committer.done.notify_all();
+        }
     }
 }

@@ -205,11 +205,24 @@ class BufferTooSmall(DuralogError):
     status = _native.DURALOG_E_BUFFER_TOO_SMALL
 
 
+class ConcurrencyConflict(DuralogError):
+    """A precondition of an append to an event store did not hold; nothing was written."""
+
+    status = _native.DURALOG_E_CONFLICT
+
+
+class DuplicateEvent(DuralogError):
+    """Events of an append, or its idempotency key, are in the store already, but not as they were given; nothing
+    was written."""
+
+    status = _native.DURALOG_E_DUPLICATE
+
+
 CLASSES: Dict[int, Type[DuralogError]] = {
     kind.status: kind for kind in (
         InvalidArgument, NotFound, Exists, Busy, IoError, Full, Corrupt, NotALog, Newer, TooLarge, EmptyBatch,
         ReadOnly, Poisoned, Indeterminate, Truncated, Forked, Closed, NoMemory, Timeout, Unsupported, Internal,
-        Unclean, BufferTooSmall)
+        Unclean, BufferTooSmall, ConcurrencyConflict, DuplicateEvent)
 }
 """The table. A status that is not in it (of a newer library) becomes a plain DuralogError."""
 

@@ -19,8 +19,8 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from ctypes import (CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_int, c_int32, c_size_t, c_uint8, c_uint32,
-                    c_uint64, c_void_p)
+from ctypes import (CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8,
+                    c_uint32, c_uint64, c_void_p)
 from typing import Any, Dict, List, Optional, Tuple
 
 # == Versions ==================================================================================
@@ -55,6 +55,8 @@ DURALOG_E_UNSUPPORTED = -20
 DURALOG_E_INTERNAL = -21
 DURALOG_E_UNCLEAN = -22
 DURALOG_E_BUFFER_TOO_SMALL = -23
+DURALOG_E_CONFLICT = -24
+DURALOG_E_DUPLICATE = -25
 
 duralog_status_t = c_int32
 
@@ -263,10 +265,260 @@ class wal_recovery_report_t(_Sized):
 
 wal_progress_callback_t = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 
+# == Opening and closing an event store ========================================================
+
+
+class eventstore_options_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("wal", c_void_p),
+    ]
+
+
+class eventstore_stat_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("log_id", c_uint8 * 16),
+        ("last_position", c_uint64),
+    ]
+
+
+# == Queries over types and tags ===============================================================
+
+# == Building an append ========================================================================
+
+EVENTSTORE_EXPECT_ANY = -1
+EVENTSTORE_EXPECT_EXISTS = -2
+EVENTSTORE_EXPECT_NONE = 0
+
+EVENTSTORE_POSITION_RESET = 1
+
+
+class eventstore_new_event_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("has_occurred", c_uint32),
+        ("stream", c_void_p),
+        ("stream_len", c_size_t),
+        ("event_type", c_void_p),
+        ("event_type_len", c_size_t),
+        ("data", c_void_p),
+        ("data_len", c_size_t),
+        ("metadata", c_void_p),
+        ("metadata_len", c_size_t),
+        ("content_type", c_void_p),
+        ("content_type_len", c_size_t),
+        ("tags", c_void_p),
+        ("tag_lens", c_void_p),
+        ("tag_count", c_size_t),
+        ("id", c_void_p),
+        ("correlation_id", c_void_p),
+        ("causation_id", c_void_p),
+        ("schema_version", c_uint64),
+        ("occurred_ns", c_int64),
+    ]
+
+
+# == Adding many events at once ================================================================
+
+
+class eventstore_columns_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("stream_lens", c_void_p),
+        ("event_type_lens", c_void_p),
+        ("content_type_lens", c_void_p),
+        ("tag_counts", c_void_p),
+        ("tag_lens", c_void_p),
+        ("data_lens", c_void_p),
+        ("metadata_lens", c_void_p),
+        ("ids", c_void_p),
+        ("correlation_ids", c_void_p),
+        ("causation_ids", c_void_p),
+        ("schema_versions", c_void_p),
+        ("occurred_ns", c_void_p),
+        ("has_occurred", c_void_p),
+        ("bytes", c_void_p),
+        ("bytes_len", c_size_t),
+    ]
+
+
+# == Appending events ==========================================================================
+
+EVENTSTORE_APPEND_DURABLE = 1
+
+EVENTSTORE_CONFLICT_STREAM = 1
+EVENTSTORE_CONFLICT_CONDITION = 2
+EVENTSTORE_CONFLICT_POSITION = 3
+
+
+class eventstore_receipt_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("duplicate", c_uint32),
+        ("first_position", c_uint64),
+        ("last_position", c_uint64),
+        ("time_ns", c_uint64),
+        ("batch_id", c_uint64),
+        ("stream_count", c_size_t),
+    ]
+
+
+class eventstore_conflict_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("kind", c_uint32),
+        ("index", c_size_t),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("expected", c_int64),
+        ("actual", c_uint64),
+    ]
+
+
+# == Reading events ============================================================================
+
+EVENTSTORE_READ_ALL = 0
+EVENTSTORE_READ_STREAM = 1
+EVENTSTORE_READ_CATEGORY = 2
+EVENTSTORE_READ_QUERY = 3
+
+EVENTSTORE_READ_FORWARD = 0
+EVENTSTORE_READ_BACKWARD = 1
+
+EVENTSTORE_EVENT_OWN_ID = 1
+EVENTSTORE_EVENT_FIRST = 2
+EVENTSTORE_EVENT_LAST = 4
+EVENTSTORE_EVENT_METADATA = 8
+EVENTSTORE_EVENT_OCCURRED = 16
+EVENTSTORE_EVENT_CORRELATION = 32
+EVENTSTORE_EVENT_CAUSATION = 64
+
+
+class eventstore_read_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("selection", c_uint32),
+        ("direction", c_uint32),
+        ("reserved", c_uint32),
+        ("name", c_void_p),
+        ("name_len", c_size_t),
+        ("query", c_void_p),
+        ("first", c_uint64),
+        ("last", c_uint64),
+        ("limit", c_uint64),
+    ]
+
+
+class eventstore_event_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("position", c_uint64),
+        ("stream_version", c_uint64),
+        ("time_ns", c_uint64),
+        ("schema_version", c_uint64),
+        ("occurred_ns", c_int64),
+        ("id", c_uint8 * 16),
+        ("correlation_id", c_uint8 * 16),
+        ("causation_id", c_uint8 * 16),
+        ("stream", c_void_p),
+        ("stream_len", c_size_t),
+        ("event_type", c_void_p),
+        ("event_type_len", c_size_t),
+        ("content_type", c_void_p),
+        ("content_type_len", c_size_t),
+        ("tags", c_void_p),
+        ("tags_len", c_size_t),
+        ("tag_count", c_size_t),
+        ("metadata", c_void_p),
+        ("metadata_len", c_size_t),
+        ("data", c_void_p),
+        ("data_len", c_size_t),
+    ]
+
+
+class eventstore_page_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("position", c_void_p),
+        ("stream_version", c_void_p),
+        ("time_ns", c_void_p),
+        ("schema_version", c_void_p),
+        ("occurred_ns", c_void_p),
+        ("flags", c_void_p),
+        ("tag_count", c_void_p),
+        ("id", c_void_p),
+        ("correlation_id", c_void_p),
+        ("causation_id", c_void_p),
+        ("stream_begin", c_void_p),
+        ("stream_end", c_void_p),
+        ("event_type_begin", c_void_p),
+        ("event_type_end", c_void_p),
+        ("content_type_begin", c_void_p),
+        ("content_type_end", c_void_p),
+        ("tags_begin", c_void_p),
+        ("tags_end", c_void_p),
+        ("metadata_begin", c_void_p),
+        ("metadata_end", c_void_p),
+        ("data_begin", c_void_p),
+        ("data_end", c_void_p),
+        ("bytes", c_void_p),
+        ("bytes_len", c_size_t),
+    ]
+
+
+# == Streams, saved positions, state ===========================================================
+
+
+class eventstore_stream_info_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("stream_version", c_uint64),
+        ("first_position", c_uint64),
+        ("last_position", c_uint64),
+    ]
+
+
+# == Names =====================================================================================
+
+EVENTSTORE_NAMES_STREAM = 1
+EVENTSTORE_NAMES_CATEGORY = 2
+EVENTSTORE_NAMES_TYPE = 3
+EVENTSTORE_NAMES_TAG = 4
+
+
+class eventstore_names_page_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("event_count", c_void_p),
+        ("first_position", c_void_p),
+        ("last_position", c_void_p),
+        ("name_begin", c_void_p),
+        ("name_end", c_void_p),
+        ("bytes", c_void_p),
+        ("bytes_len", c_size_t),
+    ]
+
+
 # == Functions, all of them, in the order of the header ========================================
 
 wal_t_p = c_void_p
 wal_cursor_t_p = c_void_p
+eventstore_t_p = c_void_p
+eventstore_query_t_p = c_void_p
+eventstore_append_t_p = c_void_p
+eventstore_cursor_t_p = c_void_p
+eventstore_names_t_p = c_void_p
 
 FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "duralog_library_version": (c_char_p, []),
@@ -308,6 +560,79 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # path, callback, user_data, out_before, out_after
     "wal_repair": (duralog_status_t, [c_char_p, wal_progress_callback_t, c_void_p, POINTER(wal_recovery_report_t),
                                       POINTER(wal_recovery_report_t)]),
+    # path, options, out_store
+    "eventstore_open": (duralog_status_t, [c_char_p, POINTER(eventstore_options_t), POINTER(eventstore_t_p)]),
+    "eventstore_close": (duralog_status_t, [eventstore_t_p]),
+    "eventstore_sync": (duralog_status_t, [eventstore_t_p]),
+    "eventstore_last_position": (duralog_status_t, [eventstore_t_p, POINTER(c_uint64)]),
+    "eventstore_stat": (duralog_status_t, [eventstore_t_p, POINTER(eventstore_stat_t)]),
+    "eventstore_wal_stat": (duralog_status_t, [eventstore_t_p, POINTER(wal_stat_t)]),
+    "eventstore_recovery_report": (duralog_status_t, [eventstore_t_p, POINTER(wal_recovery_report_t)]),
+    # store, batch_id, out_batch_status
+    "eventstore_batch_status": (duralog_status_t, [eventstore_t_p, c_uint64, POINTER(c_int32)]),
+    "eventstore_query_open": (duralog_status_t, [POINTER(eventstore_query_t_p)]),
+    "eventstore_query_add_item": (duralog_status_t, [eventstore_query_t_p]),
+    # query, event_type, event_type_len
+    "eventstore_query_add_type": (duralog_status_t, [eventstore_query_t_p, c_char_p, c_size_t]),
+    # query, tag, tag_len
+    "eventstore_query_add_tag": (duralog_status_t, [eventstore_query_t_p, c_char_p, c_size_t]),
+    "eventstore_query_close": (duralog_status_t, [eventstore_query_t_p]),
+    "eventstore_append_open": (duralog_status_t, [POINTER(eventstore_append_t_p)]),
+    "eventstore_append_clear": (duralog_status_t, [eventstore_append_t_p]),
+    "eventstore_append_close": (duralog_status_t, [eventstore_append_t_p]),
+    "eventstore_append_add_event": (duralog_status_t, [eventstore_append_t_p, POINTER(eventstore_new_event_t)]),
+    # batch, stream, stream_len, expected
+    "eventstore_append_expect": (duralog_status_t, [eventstore_append_t_p, c_char_p, c_size_t, c_int64]),
+    # batch, query, after
+    "eventstore_append_add_condition": (duralog_status_t, [eventstore_append_t_p, eventstore_query_t_p, c_uint64]),
+    # batch, name, name_len, position, flags
+    "eventstore_append_save_position": (duralog_status_t, [eventstore_append_t_p, c_char_p, c_size_t, c_uint64,
+                                                           c_uint32]),
+    # batch, key, key_len, value, value_len
+    "eventstore_append_put_state": (duralog_status_t, [eventstore_append_t_p, c_char_p, c_size_t, c_char_p, c_size_t]),
+    # batch, key, key_len
+    "eventstore_append_delete_state": (duralog_status_t, [eventstore_append_t_p, c_char_p, c_size_t]),
+    # batch, key, key_len
+    "eventstore_append_set_idempotency_key": (duralog_status_t, [eventstore_append_t_p, c_char_p, c_size_t]),
+    "eventstore_append_add_columns": (duralog_status_t, [eventstore_append_t_p, POINTER(eventstore_columns_t)]),
+    # store, batch, flags, out_receipt
+    "eventstore_append": (duralog_status_t, [eventstore_t_p, eventstore_append_t_p, c_uint32,
+                                             POINTER(eventstore_receipt_t)]),
+    # batch, index, out_stream, out_stream_len, out_stream_version
+    "eventstore_append_stream_version": (duralog_status_t, [eventstore_append_t_p, c_size_t, POINTER(c_void_p),
+                                                            POINTER(c_size_t), POINTER(c_uint64)]),
+    "eventstore_append_conflict_count": (duralog_status_t, [eventstore_append_t_p, POINTER(c_size_t)]),
+    # batch, index, out_conflict
+    "eventstore_append_conflict": (duralog_status_t, [eventstore_append_t_p, c_size_t, POINTER(eventstore_conflict_t)]),
+    # batch, out_ids, out_count
+    "eventstore_append_known_ids": (duralog_status_t, [eventstore_append_t_p, POINTER(c_void_p), POINTER(c_size_t)]),
+    # store, read, out_cursor
+    "eventstore_read": (duralog_status_t, [eventstore_t_p, POINTER(eventstore_read_t), POINTER(eventstore_cursor_t_p)]),
+    "eventstore_cursor_next": (duralog_status_t, [eventstore_cursor_t_p, POINTER(eventstore_event_t)]),
+    # cursor, count_max, out_page
+    "eventstore_cursor_next_page": (duralog_status_t, [eventstore_cursor_t_p, c_size_t, POINTER(eventstore_page_t)]),
+    # cursor, position, out_event
+    "eventstore_cursor_event_at": (duralog_status_t, [eventstore_cursor_t_p, c_uint64, POINTER(eventstore_event_t)]),
+    # cursor, id, out_event
+    "eventstore_cursor_event_by_id": (duralog_status_t, [eventstore_cursor_t_p, c_char_p, POINTER(eventstore_event_t)]),
+    "eventstore_cursor_close": (duralog_status_t, [eventstore_cursor_t_p]),
+    # tags, tags_len, at, out_tag, out_tag_len
+    "eventstore_tag_next": (duralog_status_t, [c_char_p, c_size_t, POINTER(c_size_t), POINTER(c_void_p),
+                                               POINTER(c_size_t)]),
+    # store, stream, stream_len, out_info
+    "eventstore_stream_info": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t,
+                                                  POINTER(eventstore_stream_info_t)]),
+    # store, name, name_len, out_position
+    "eventstore_saved_position": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t, POINTER(c_uint64)]),
+    # store, key, key_len, buffer, capacity, out_len
+    "eventstore_state": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t, c_void_p, c_size_t, POINTER(c_size_t)]),
+    # store, kind, prefix, prefix_len, out_names
+    "eventstore_names_open": (duralog_status_t, [eventstore_t_p, c_uint32, c_char_p, c_size_t,
+                                                 POINTER(eventstore_names_t_p)]),
+    # names, count_max, out_page
+    "eventstore_names_next_page": (duralog_status_t, [eventstore_names_t_p, c_size_t,
+                                                      POINTER(eventstore_names_page_t)]),
+    "eventstore_names_close": (duralog_status_t, [eventstore_names_t_p]),
 }
 
 # == Finding the library =======================================================================

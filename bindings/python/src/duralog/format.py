@@ -8,7 +8,8 @@ library nor the rest of this package, and is compared with the library over thou
 whole and broken (`--compare`). Where the two differ, one of them or FORMAT.md is wrong. Section
 numbers in the comments are those of FORMAT.md.
 
-It only reads. It creates, repairs, locks and truncates nothing.
+It only reads. It creates, repairs, locks and truncates nothing. What the records of an event store
+mean (section 20) is read by format_events.py beside this file: `open_events` here leads to it.
 
 The path of a log through this file
 -----------------------------------
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.util
 import json
 import os
 import stat
@@ -47,12 +49,13 @@ import struct
 import sys
 import zlib
 from dataclasses import dataclass, fields
+from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 __all__ = [
     "FormatError", "NotALog", "NewerFormat", "Corrupt",
     "SegmentHeader", "ControlSlot", "Frame", "Record", "Verdict",
-    "LogReader", "open_log", "describe",
+    "LogReader", "open_log", "open_events", "describe",
 ]
 
 # --- 3. The directory ------------------------------------------------------------------------
@@ -1140,6 +1143,25 @@ def open_log(path: Union[str, "os.PathLike[str]"], live: bool = False) -> LogRea
         raise NotALog(f"{path}: expected a directory, found {error.strerror}") from error
 
 
+def _events_module() -> ModuleType:
+    """format_events.py beside this file, on top of this very module, whatever name that goes by."""
+    prefix = f"{__package__}." if __package__ else ""
+    name = f"{prefix}format_events"
+    if name not in sys.modules:
+        sys.modules.setdefault(f"{prefix}format", sys.modules[__name__])
+        spec = importlib.util.spec_from_file_location(
+            name, os.path.join(os.path.dirname(os.path.abspath(__file__)), "format_events.py"))
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def open_events(path: Union[str, "os.PathLike[str]"], live: bool = False) -> Any:
+    """Find the event store in the directory `path`: the EventReader of format_events.py (section 20)."""
+    return _events_module().open_events(path, live)
+
+
 def describe(path: Union[str, "os.PathLike[str]"]) -> Dict[str, Any]:
     """The verdict on the log at `path` and what replay delivers, as values that JSON can hold.
 
@@ -1253,9 +1275,14 @@ def _compare(lines: Iterable[str], out: Callable[[str], None]) -> int:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["events"] and len(arguments) > 1:
+        status: int = _events_module().main(arguments[1:])
+        return status
     parser = argparse.ArgumentParser(
         prog="python3 -m duralog.format",
-        description="Read a Duralog log without the library, and say what is in it.")
+        description="Read a Duralog log without the library, and say what is in it. "
+                    "`events DIR` lists the events of an event store (`events --help`).")
     parser.add_argument("logdir", nargs="?", help="the directory of the log")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--json", action="store_true", help="print the verdict as one line of JSON")

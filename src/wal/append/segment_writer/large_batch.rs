@@ -46,6 +46,7 @@ impl SegmentWriter {
             batch_id: self.written_lsn(),
             first_seq: self.next_seq,
             frames_out: 0,
+            time_ns: 0,
         };
         match self.write_frames(&mut batch, records) {
             Ok(()) => {}
@@ -106,7 +107,11 @@ impl SegmentWriter {
         } else {
             0
         };
-        self.write_single(frame_type::BATCH, flags | begin, payload)?;
+        if batch.frames_out == 0 {
+            // All records of a batch are of one time.
+            batch.time_ns = self.time_ns();
+        }
+        self.write_single(frame_type::BATCH, flags | begin, batch.time_ns, payload)?;
         batch.frames_out += 1;
         payload.clear();
         Ok(())
@@ -117,12 +122,12 @@ impl SegmentWriter {
         &mut self,
         frame_type: u8,
         flags: u8,
+        time_ns: u64,
         payload: &EncodedPayload,
     ) -> std::result::Result<(), WriteFault> {
         let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
         self.make_room(self.offset + len as u64 + HEADER_LEN as u64)
             .map_err(WriteFault::of)?;
-        let time_ns = self.time_ns();
         let header = FrameHeader {
             payload_crc: payload.crc,
             payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
@@ -162,7 +167,8 @@ impl SegmentWriter {
         let records = self.next_seq - batch.first_seq;
         self.next_seq = batch.first_seq;
         let abort = EncodedPayload::default();
-        match self.write_single(frame_type::BATCH, frame_flag::ABORT, &abort) {
+        let time_ns = self.time_ns();
+        match self.write_single(frame_type::BATCH, frame_flag::ABORT, time_ns, &abort) {
             Ok(()) => {
                 self.counters.records -= records;
                 self.publish();
@@ -180,6 +186,8 @@ struct LargeBatch {
     batch_id: Lsn,
     first_seq: Seq,
     frames_out: u32,
+    /// When it was begun.
+    time_ns: u64,
 }
 
 /// A frame that was not written.

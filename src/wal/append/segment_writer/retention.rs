@@ -38,7 +38,8 @@ impl SegmentWriter {
             return self.note();
         }
         let empty = EncodedPayload::default();
-        match self.write_single(frame_type::MARK, 0, &empty) {
+        let time_ns = self.time_ns();
+        match self.write_single(frame_type::MARK, 0, time_ns, &empty) {
             Ok(()) => {}
             // On a full disk there is simply no MARK.
             Err(WriteFault::Clean(_)) => return Alone::done(()),

@@ -1,0 +1,328 @@
+//! What a projection keeps so that it need not begin at the beginning: bytes of its own under a key,
+//! true of a stream version and a position.
+//!
+//! A snapshot is derived: losing one costs time. So anything about one that is not as it should be
+//! (damaged, of another log, of a state that the log does not have any more, made by another
+//! version of the projection) makes it as good as absent, and is never an error.
+//!
+//! One file per snapshot, `snapshots/HH/H…H-VVVVVVVVVVVVVVVVVVVV.snap`: the first 32 hexadecimal digits
+//! of the SHA-256 of its key, and its version. The key itself stands in the file and is compared.
+
+use super::index::Place;
+use super::request::check_len;
+use super::store::{EventStore, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::crc32;
+use crate::format::digest::Digest;
+use crate::format::{get_array, get_u32, get_u64, put};
+use crate::vfs::{read_full_at, write_all_at, OpenMode, Vfs};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = [0x8F, b'D', b'U', b'R', b'S', b'N', b'A', b'P'];
+const LAYOUT_VERSION: u32 = 1;
+const HEADER_LEN: usize = 96;
+const KEY_LEN_MAX: usize = 1024;
+const FINGERPRINT_LEN_MAX: usize = 255;
+/// Bytes of a snapshot.
+const DATA_LEN_MAX: usize = 1 << 30;
+/// Snapshots of one key that are kept: the newest.
+const KEPT: usize = 4;
+
+/// A saved state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Stream version, or any number that only grows, of which it is true.
+    pub version: u64,
+    /// Position up to which events are in it.
+    pub position: u64,
+    /// The state, as it was given.
+    pub data: Vec<u8>,
+}
+
+impl EventStore {
+    /// Saves a snapshot under `key` (1 to 1024 bytes), true of `version` and of the events up to
+    /// `position`. `fingerprint` (at most 255 bytes) says by which version of the projection it was
+    /// made. Older ones of the key are kept as far as they are among the newest four.
+    ///
+    /// Errors: `InvalidArgument` (also for a position that is not there yet), `TooLarge` (more than
+    /// 1 GiB), `ReadOnly`, `Full`, `Io`. None of them concerns the events.
+    pub fn save_snapshot(
+        &self,
+        key: &[u8],
+        version: u64,
+        position: u64,
+        fingerprint: &[u8],
+        data: &[u8],
+    ) -> Result<()> {
+        check(key, fingerprint)?;
+        if data.len() > DATA_LEN_MAX {
+            let message = format!("{} bytes, at most {DATA_LEN_MAX} are allowed", data.len());
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        let source = self.source.as_ref();
+        if source.is_read_only() {
+            let message = "the event store was opened for reading only";
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        let last = self.last_position()?;
+        if position > last {
+            let message = format!("position {position} of a snapshot, the last one is {last}");
+            return Err(Error::invalid(message));
+        }
+        let header = Header {
+            log_id: *source.wal.log_id(),
+            version,
+            position,
+            place: place_of(source, position)?,
+            lens: [key.len(), fingerprint.len(), data.len()],
+        };
+        let bytes = header.encode(key, fingerprint, data)?;
+        let folder = Folder::of(source, key);
+        folder.write(version, &bytes)?;
+        for old in folder.versions()?.iter().rev().skip(KEPT) {
+            // One that stays is tried again with the next.
+            let _ = folder.vfs.unlink(&folder.path(*old));
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot of `key` at or before `version_max` that was made with this fingerprint,
+    /// and is of the events that are there.
+    pub fn load_snapshot(
+        &self,
+        key: &[u8],
+        version_max: u64,
+        fingerprint: &[u8],
+    ) -> Result<Option<Snapshot>> {
+        check(key, fingerprint)?;
+        let last = self.last_position()?;
+        let source = self.source.as_ref();
+        let folder = Folder::of(source, key);
+        for version in folder.versions()?.into_iter().rev() {
+            if version > version_max {
+                continue;
+            }
+            let Ok(bytes) = folder.read(version) else {
+                continue;
+            };
+            let Some((header, data)) = Header::decode(&bytes, key, fingerprint) else {
+                continue;
+            };
+            let is_of_this_log = header.log_id == *source.wal.log_id()
+                && header.version == version
+                && header.position <= last
+                && place_of(source, header.position)? == header.place;
+            if is_of_this_log {
+                return Ok(Some(Snapshot {
+                    version,
+                    position: header.position,
+                    data: data.to_vec(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes all snapshots of `key`.
+    pub fn delete_snapshots(&self, key: &[u8]) -> Result<()> {
+        check(key, &[])?;
+        let folder = Folder::of(self.source.as_ref(), key);
+        for version in folder.versions()? {
+            let path = folder.path(version);
+            match folder.vfs.unlink(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("delete", &path, error))
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(key: &[u8], fingerprint: &[u8]) -> Result<()> {
+    check_len("key", key.len(), 1, KEY_LEN_MAX)?;
+    check_len("fingerprint", fingerprint.len(), 0, FINGERPRINT_LEN_MAX)
+}
+
+/// Where the event at `position` stands: places are never used twice, so the same one means that
+/// nothing before it was dropped from the log since.
+fn place_of(source: &Source, position: u64) -> Result<Place> {
+    if position == 0 {
+        return Ok(Place::default());
+    }
+    source.catalog.ask(|snapshot| {
+        let mut places = Vec::with_capacity(1);
+        snapshot.places(&[position], &mut places)?;
+        Ok(places.first().copied().unwrap_or_default())
+    })
+}
+
+struct Header {
+    log_id: [u8; 16],
+    version: u64,
+    position: u64,
+    place: Place,
+    /// Of key, fingerprint and data.
+    lens: [usize; 3],
+}
+
+impl Header {
+    fn encode(&self, key: &[u8], fingerprint: &[u8], data: &[u8]) -> Result<Vec<u8>> {
+        let len = HEADER_LEN + self.lens.iter().sum::<usize>();
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| Error::no_memory("a snapshot", len))?;
+        bytes.resize(HEADER_LEN, 0);
+        put(&mut bytes, 0, &MAGIC);
+        put(&mut bytes, 8, &LAYOUT_VERSION.to_le_bytes());
+        put(&mut bytes, 16, &self.log_id);
+        put(&mut bytes, 32, &self.version.to_le_bytes());
+        put(&mut bytes, 40, &self.position.to_le_bytes());
+        put(&mut bytes, 48, &self.place.lsn.to_le_bytes());
+        put(&mut bytes, 56, &self.place.time_ns.to_le_bytes());
+        put(&mut bytes, 64, &self.place.crc.to_le_bytes());
+        for (index, len) in self.lens.iter().enumerate() {
+            put(&mut bytes, 72 + 8 * index, &(*len as u64).to_le_bytes());
+        }
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(fingerprint);
+        bytes.extend_from_slice(data);
+        let crc = crc32(bytes.get(16..).unwrap_or_default());
+        put(&mut bytes, 12, &crc.to_le_bytes());
+        Ok(bytes)
+    }
+
+    /// The header and the data, if the bytes are a snapshot of this key with this fingerprint.
+    fn decode<'b>(bytes: &'b [u8], key: &[u8], fingerprint: &[u8]) -> Option<(Header, &'b [u8])> {
+        let sound = bytes.len() >= HEADER_LEN
+            && bytes.starts_with(&MAGIC)
+            && get_u32(bytes, 8) == LAYOUT_VERSION
+            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);
+        if !sound {
+            return None;
+        }
+        let len = |index: usize| usize::try_from(get_u64(bytes, 72 + 8 * index)).ok();
+        let lens = [len(0)?, len(1)?, len(2)?];
+        let (rest, header) = (bytes.get(HEADER_LEN..)?, bytes);
+        let (found_key, rest) = rest.split_at_checked(lens[0])?;
+        let (found_fingerprint, data) = rest.split_at_checked(lens[1])?;
+        let wanted = found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];
+        wanted.then(|| {
+            let header = Header {
+                log_id: get_array(header, 16),
+                version: get_u64(header, 32),
+                position: get_u64(header, 40),
+                place: Place {
+                    lsn: get_u64(header, 48),
+                    time_ns: get_u64(header, 56),
+                    crc: get_u32(header, 64),
+                },
+                lens,
+            };
+            (header, data)
+        })
+    }
+}
+
+/// Where the snapshots of one key are.
+struct Folder<'s> {
+    vfs: &'s dyn Vfs,
+    root: PathBuf,
+    dir: PathBuf,
+    /// How their names begin.
+    stem: String,
+}
+
+impl<'s> Folder<'s> {
+    fn of(source: &'s Source, key: &[u8]) -> Folder<'s> {
+        let mut digest = Digest::default();
+        digest.update(key);
+        let digest = digest.finish();
+        let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let (folder, stem) = name.split_at(2);
+        let view = source.wal.view();
+        let root = view.layout.dir().join("snapshots");
+        Folder {
+            vfs: view.vfs.as_ref(),
+            dir: root.join(folder),
+            root,
+            stem: stem.to_string(),
+        }
+    }
+
+    fn path(&self, version: u64) -> PathBuf {
+        self.dir.join(format!("{}-{version:020}.snap", self.stem))
+    }
+
+    /// Versions of the snapshots, ascending.
+    fn versions(&self) -> Result<Vec<u64>> {
+        let names = match self.vfs.list(&self.dir) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("list", &self.dir, error)),
+        };
+        let mut versions: Vec<u64> = names
+            .iter()
+            .filter_map(|entry| {
+                let rest = entry.name.strip_prefix(&self.stem)?.strip_prefix('-')?;
+                rest.strip_suffix(".snap")?.parse().ok()
+            })
+            .collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    fn write(&self, version: u64, bytes: &[u8]) -> Result<()> {
+        for dir in [&self.root, &self.dir] {
+            match self.vfs.create_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("make directory", dir, error))
+                }
+                _ => {}
+            }
+        }
+        let path = self.path(version);
+        let temporary = path.with_extension("new");
+        // What a crash left behind, or another thread of this process; the last one wins.
+        let _ = self.vfs.unlink(&temporary);
+        let written = self.write_new(&temporary, bytes);
+        let renamed = written.and_then(|()| {
+            let renamed = self.vfs.rename(&temporary, &path);
+            renamed.map_err(|error| Error::io("rename", &temporary, error))
+        });
+        if renamed.is_err() {
+            let _ = self.vfs.unlink(&temporary);
+        }
+        renamed
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let file = self
+            .vfs
+            .open(path, OpenMode::CreateNew)
+            .map_err(|error| Error::io("create", path, error))?;
+        write_all_at(file.as_ref(), 0, bytes).map_err(|failure| failure.into_error(path))?;
+        // Without it a power cut could leave a name with no content: as good as no snapshot.
+        file.sync_data().map_err(|error| Error::sync(path, error))
+    }
+
+    fn read(&self, version: u64) -> Result<Vec<u8>> {
+        let path = self.path(version);
+        let failed = |error| Error::io("read", &path, error);
+        let file = self.vfs.open(&path, OpenMode::Read).map_err(failed)?;
+        let len = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
+        let mut bytes = Vec::new();
+        if len > DATA_LEN_MAX + HEADER_LEN + KEY_LEN_MAX + FINGERPRINT_LEN_MAX
+            || bytes.try_reserve_exact(len).is_err()
+        {
+            return Err(Error::no_memory("a snapshot", len));
+        }
+        bytes.resize(len, 0);
+        let read = read_full_at(file.as_ref(), 0, &mut bytes).map_err(failed)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
