@@ -1043,8 +1043,7 @@ typedef struct eventstore_stat_t {
  * options: may be NULL for the defaults.
  * out_store: the handle, to be closed by eventstore_close.
  *
- * Returns as wal_open does;
- * DURALOG_E_CORRUPT: also if what the log holds are not the events of a store.
+ * Returns as wal_open does.
  */
 duralog_status_t eventstore_open(const char *path,
                                  const eventstore_options_t *options,
@@ -1937,6 +1936,130 @@ duralog_status_t eventstore_tag_next(const uint8_t *tags,
                                      const char **out_tag,
                                      size_t *out_tag_len);
 
+/* == Following events ========================================================================== */
+
+/** In from of eventstore_subscribe: with the first event that there is. */
+#define EVENTSTORE_FROM_BEGINNING 0
+
+/** In from of eventstore_subscribe: with the first event that is appended from now on. */
+#define EVENTSTORE_FROM_END 1
+
+/** In from of eventstore_subscribe: with the first event behind a position. */
+#define EVENTSTORE_FROM_AFTER 2
+
+/**
+ * In from of eventstore_subscribe: behind the position saved under the subscription's name; with
+ * the first event if none was.
+ */
+#define EVENTSTORE_FROM_SAVED 3
+
+/**
+ * Follows a store: every event of a selection, in order, none left out and none twice.
+ *
+ * Movable: one thread at a time, whichever it is; but eventstore_subscription_cancel is callable
+ * at any time. A slow subscription costs who appends nothing.
+ */
+typedef struct eventstore_subscription_t eventstore_subscription_t;
+
+/**
+ * Subscribes.
+ *
+ * read: which events: its selection, name and query; direction, first, last and limit must be 0.
+ * NULL: all events.
+ * from: where to begin, one of EVENTSTORE_FROM_*.
+ * after: with EVENTSTORE_FROM_AFTER a position, also if events of a stream are read; else 0.
+ * saved_name, saved_name_len: name of the position that eventstore_subscription_ack saves, 1 to
+ * 255 bytes; NULL and 0: there is nothing to save, and EVENTSTORE_FROM_SAVED is not allowed.
+ * out_subscription: the subscription, to be closed by eventstore_subscription_close.
+ *
+ * Returns DURALOG_OK; DURALOG_E_CORRUPT, DURALOG_E_IO.
+ */
+duralog_status_t eventstore_subscribe(eventstore_t *store,
+                                      const eventstore_read_t *read,
+                                      uint32_t from,
+                                      uint64_t after,
+                                      const char *saved_name,
+                                      size_t saved_name_len,
+                                      eventstore_subscription_t **out_subscription);
+
+/**
+ * Takes the next events, and waits if there are none yet.
+ *
+ * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+ * wait_ms_max: wait at most so many milliseconds; 0: not at all; negative: as long as it takes.
+ * out_page: the page.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_END: none came in time;
+ * DURALOG_STOPPED: eventstore_subscription_cancel was called;
+ * DURALOG_E_CLOSED: the store was closed, and everything in it was given;
+ * DURALOG_E_CORRUPT: all events before the damage were given; the last error names the place;
+ * DURALOG_E_IO.
+ *
+ * Borrowed until the next call with this subscription but cancel: all columns and bytes.
+ */
+duralog_status_t eventstore_subscription_next_page(eventstore_subscription_t *subscription,
+                                                   size_t count_max,
+                                                   int64_t wait_ms_max,
+                                                   eventstore_page_t *out_page);
+
+/**
+ * Saves how far the events have been dealt with: a subscription with this name that begins with
+ * EVENTSTORE_FROM_SAVED begins behind it. Durable as the sync mode of the log says. A position that
+ * is not beyond the one saved changes nothing.
+ *
+ * position: of the last event dealt with.
+ *
+ * Returns as eventstore_append does;
+ * DURALOG_E_INVALID_ARGUMENT: also if the subscription has no name.
+ */
+duralog_status_t eventstore_subscription_ack(eventstore_subscription_t *subscription,
+                                             uint64_t position);
+
+/**
+ * Position up to which every event of the selection was given.
+ *
+ * out_position: the position.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_subscription_position(eventstore_subscription_t *subscription,
+                                                  uint64_t *out_position);
+
+/**
+ * A file descriptor for poll, select or epoll: readable while there may be something to take, or
+ * the store was closed. Call eventstore_subscription_next_page with wait_ms_max 0 until it returns
+ * DURALOG_END, then poll. Nothing but its readiness is of use; it is closed with the subscription.
+ *
+ * out_fd: the file descriptor, each time the same.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_UNSUPPORTED: the store was opened for reading only, and is not told of appends: take
+ * pages with a time to wait instead;
+ * DURALOG_E_IO.
+ */
+duralog_status_t eventstore_subscription_fd(eventstore_subscription_t *subscription,
+                                            int32_t *out_fd);
+
+/**
+ * Ends a subscription: eventstore_subscription_next_page returns DURALOG_STOPPED, at once if it
+ * waits, and from now on. To be closed all the same.
+ *
+ * Returns DURALOG_OK.
+ *
+ * Callable at any time until the subscription is closed, from any thread.
+ */
+duralog_status_t eventstore_subscription_cancel(eventstore_subscription_t *subscription);
+
+/**
+ * Releases a subscription, before or after its store is closed.
+ *
+ * subscription: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_subscription_close(eventstore_subscription_t *subscription);
+
 /* == Streams, saved positions, state =========================================================== */
 
 /** What is known of one stream. Start from EVENTSTORE_STREAM_INFO_INIT. */
@@ -2101,6 +2224,113 @@ duralog_status_t eventstore_names_next_page(eventstore_names_t *names,
  * Returns DURALOG_OK.
  */
 duralog_status_t eventstore_names_close(eventstore_names_t *names);
+
+/* == Snapshots ================================================================================= */
+
+/**
+ * A snapshot that was loaded.
+ *
+ * Movable: one thread at a time, whichever it is. It stays usable when its store was closed.
+ */
+typedef struct eventstore_snapshot_t eventstore_snapshot_t;
+
+/** What a snapshot holds. Start from EVENTSTORE_SNAPSHOT_INFO_INIT. */
+typedef struct eventstore_snapshot_info_t {
+    /** Size of this struct; set by EVENTSTORE_SNAPSHOT_INFO_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** The version it is of. */
+    uint64_t version;
+    /** Position up to which events are in it. */
+    uint64_t position;
+    /** The state. */
+    const uint8_t *data;
+    /** Length of data. */
+    size_t data_len;
+} eventstore_snapshot_info_t;
+
+/** Initialises an eventstore_snapshot_info_t. */
+#define EVENTSTORE_SNAPSHOT_INFO_INIT { sizeof(eventstore_snapshot_info_t), 0, 0, 0, 0, 0 }
+
+/**
+ * Saves a state, in a file of its own below the store. The newest four of a key are kept. A
+ * snapshot is derived from events: losing one costs time and nothing else.
+ *
+ * key, key_len: whose state, 1 to 1024 bytes.
+ * version: stream version, or any number that only grows, of which it is true.
+ * position: position up to which events are in it.
+ * fingerprint, fingerprint_len: by which version of the program it was made, at most 255 bytes;
+ * NULL only with 0.
+ * data, data_len: the state, at most 1 GiB; NULL only with 0.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if there is no event at position, which is not 0;
+ * DURALOG_E_TOO_LARGE, DURALOG_E_FULL, DURALOG_E_IO, DURALOG_E_READ_ONLY: it was not saved; the
+ * store is not concerned.
+ */
+duralog_status_t eventstore_snapshot_save(eventstore_t *store,
+                                          const uint8_t *key,
+                                          size_t key_len,
+                                          uint64_t version,
+                                          uint64_t position,
+                                          const uint8_t *fingerprint,
+                                          size_t fingerprint_len,
+                                          const uint8_t *data,
+                                          size_t data_len);
+
+/**
+ * Loads the newest snapshot of a key, at or before a version, that was made with a fingerprint.
+ * One that is damaged, or of events that the store does not have any more, is passed over.
+ *
+ * key, key_len: 1 to 1024 bytes.
+ * version_max: UINT64_MAX for the newest.
+ * fingerprint, fingerprint_len: as when it was saved.
+ * out_snapshot: the snapshot, to be closed by eventstore_snapshot_close.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_NOT_FOUND: there is none;
+ * DURALOG_E_IO.
+ */
+duralog_status_t eventstore_snapshot_load(eventstore_t *store,
+                                          const uint8_t *key,
+                                          size_t key_len,
+                                          uint64_t version_max,
+                                          const uint8_t *fingerprint,
+                                          size_t fingerprint_len,
+                                          eventstore_snapshot_t **out_snapshot);
+
+/**
+ * What a snapshot holds.
+ *
+ * out_info: filled.
+ *
+ * Returns DURALOG_OK.
+ *
+ * Borrowed until the snapshot is closed: data.
+ */
+duralog_status_t eventstore_snapshot_info(eventstore_snapshot_t *snapshot,
+                                          eventstore_snapshot_info_t *out_info);
+
+/**
+ * Releases a snapshot that was loaded. It stays saved.
+ *
+ * snapshot: may be NULL, which is nothing.
+ *
+ * Returns DURALOG_OK.
+ */
+duralog_status_t eventstore_snapshot_close(eventstore_snapshot_t *snapshot);
+
+/**
+ * Deletes all snapshots of a key.
+ *
+ * key, key_len: 1 to 1024 bytes.
+ *
+ * Returns DURALOG_OK, also if there are none; DURALOG_E_IO.
+ */
+duralog_status_t eventstore_snapshot_delete(eventstore_t *store,
+                                            const uint8_t *key,
+                                            size_t key_len);
 
 #ifdef __cplusplus
 }

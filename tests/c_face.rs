@@ -67,6 +67,16 @@ fn handles_and_borrows_live_as_long_as_the_header_says() {
 }
 
 #[test]
+fn bad_arguments_of_the_event_store_are_errors_and_nothing_else() {
+    check("eventstore_abuse");
+}
+
+#[test]
+fn events_and_borrows_live_as_long_as_the_header_says() {
+    check("eventstore_lifetimes");
+}
+
+#[test]
 fn a_failed_check_fails_the_program() {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("wrong.c");

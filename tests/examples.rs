@@ -98,6 +98,8 @@ fn all_examples_are_tested_here_and_are_short() {
         [
             "append_replay.c",
             "bank_transfer.c",
+            "eventstore_append.c",
+            "eventstore_consumer.c",
             "kv_store.c",
             "kv_table.h",
             "many_writers.c",
@@ -217,6 +219,64 @@ fn kv_store_recovers_from_its_snapshot_and_its_log() {
         command.arg(store).current_dir(example.dir.path());
         let found = run_with_input(command, "put b 5\nput d 4\nsave\nput e 6\ndel e\nlist\n");
         assert_eq!(found, format!("ok\nok\nok\nok\nok\n{after}"));
+    }
+}
+
+#[test]
+fn eventstore_append_gives_no_seat_twice() {
+    let example = Example::new("eventstore_append");
+    let all = [
+        "anna", "ben", "carla", "dora", "emil", "fred", "gina", "hans",
+    ];
+    let seats = |output: &str| {
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), all.len(), "{output}");
+        let has = |line: &&&str| line.ends_with(": a seat");
+        lines.iter().filter(has).count()
+    };
+    let arguments = |store, seats| [&[store, "course:c1", seats], &all[..]].concat();
+    let first = example.run(&arguments("school", "3"));
+    assert_eq!(seats(&first), 3, "{first}");
+    // Who has a seat keeps it, and two more are given.
+    let second = example.run(&arguments("school", "5"));
+    assert_eq!(seats(&second), 5, "{second}");
+    for (before, after) in first.lines().zip(second.lines()) {
+        assert!(
+            before.ends_with("no seat") || before == after,
+            "{first}{second}"
+        );
+    }
+    if let Some(checked) = example.run_checked(&arguments("other-school", "3")) {
+        assert_eq!(seats(&checked), 3, "{checked}");
+    }
+}
+
+#[test]
+fn eventstore_consumer_counts_each_event_once_when_it_is_killed() {
+    let example = Example::new("eventstore_consumer");
+    let numbers: Vec<String> = (1..=1000).map(|number: u32| number.to_string()).collect();
+    let mut sell = vec!["orders", "sell"];
+    sell.extend(numbers.iter().map(String::as_str));
+    let seed = seed();
+    let mut random = Random::new(seed);
+    for round in 1..=5_u64 {
+        example.run(&sell);
+        for _ in 0..3 {
+            let mut child = example
+                .command(&["orders", "count"])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(random.below(20)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let output = example.run(&["orders", "count"]);
+        let expected = format!("{} orders, {} sold\n", round * 1000, round * 500_500);
+        assert_eq!(output, expected, "seed {seed}");
+    }
+    if let Some(checked) = example.run_checked(&["orders", "count"]) {
+        assert_eq!(checked, "5000 orders, 2502500 sold\n");
     }
 }
 

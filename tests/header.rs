@@ -18,8 +18,8 @@ mod common;
 use cbindgen::{Builder, Config};
 use duralog::ffi::{
     append, cursor, eventstore, eventstore_append, eventstore_columns, eventstore_cursor,
-    eventstore_facts, eventstore_names, eventstore_receipt, last_error, options, recovery_report,
-    replay, stat,
+    eventstore_facts, eventstore_names, eventstore_receipt, eventstore_snapshot, last_error,
+    options, recovery_report, replay, stat,
 };
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The header's sections: title and source file.
-const SECTIONS: [(&str, &str); 20] = [
+const SECTIONS: [(&str, &str); 22] = [
     ("Versions", "version.rs"),
     ("Status", "status.rs"),
     ("The last error", "last_error.rs"),
@@ -47,8 +47,10 @@ const SECTIONS: [(&str, &str); 20] = [
     ("Adding many events at once", "eventstore_columns.rs"),
     ("Appending events", "eventstore_receipt.rs"),
     ("Reading events", "eventstore_cursor.rs"),
+    ("Following events", "eventstore_subscription.rs"),
     ("Streams, saved positions, state", "eventstore_facts.rs"),
     ("Names", "eventstore_names.rs"),
+    ("Snapshots", "eventstore_snapshot.rs"),
 ];
 
 fn root() -> PathBuf {
@@ -371,6 +373,11 @@ fn structs_have_the_sizes_of_the_first_version() {
             "eventstore_names_page_t",
             72,
             size_of::<eventstore_names::eventstore_names_page_t>(),
+        ),
+        (
+            "eventstore_snapshot_info_t",
+            40,
+            size_of::<eventstore_snapshot::eventstore_snapshot_info_t>(),
         ),
     ];
     let mut source = String::from("#include \"duralog.h\"\n");

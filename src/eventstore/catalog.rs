@@ -25,6 +25,7 @@ use super::index::{
 };
 use super::replay::{add_record, Follower};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::event::OP_EVENT;
 use crate::vfs::Vfs;
 use crate::wal::Wal;
 use std::collections::BTreeMap;
@@ -66,7 +67,9 @@ impl Default for IndexLimits {
 
 impl IndexLimits {
     fn is_large(&self, index: &MemoryIndex) -> bool {
-        index.event_count() >= self.freeze_events || index.bytes() >= self.freeze_bytes
+        // A run is of at least one event.
+        let count = index.event_count();
+        count >= self.freeze_events || (count > 0 && index.bytes() >= self.freeze_bytes)
     }
 
     /// Runs of one tier have about the same number of events: each tier eight times that of the
@@ -157,9 +160,17 @@ struct Work {
     /// A thread is at work.
     running: bool,
     closing: bool,
-    /// Why files are not written at present; tried again with the next layer.
-    failed: Option<Error>,
     fork_count: u64,
+}
+
+/// A thread at work. However it ends, it is known that it did.
+struct Working(Arc<Catalog>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.work().running = false;
+        self.0.work_done.notify_all();
+    }
 }
 
 /// The layers at one moment.
@@ -338,7 +349,8 @@ impl Catalog {
         };
         catalog.work().fork_count = catalog.vfs.fork_count();
         if writes {
-            catalog.make_dir()?;
+            // It may be there; and without it the index is in memory.
+            let _ = catalog.vfs.create_dir(&catalog.dir);
         }
         let mut layers = Vec::new();
         let mut place = LogPlace::default();
@@ -356,17 +368,7 @@ impl Catalog {
         catalog.index_from_log(place, next, u64::MAX, &mut layers)?;
         catalog.replace(layers);
         catalog.remove_leftovers();
-        // What can't be written or merged is tried again with the next layer.
-        let _ = catalog.work_on();
         Ok(catalog)
-    }
-
-    fn make_dir(&self) -> Result<()> {
-        match self.vfs.create_dir(&self.dir) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(Error::io("make directory", &self.dir, error)),
-        }
     }
 
     fn read_layers(&self) -> Arc<[Stored]> {
@@ -412,11 +414,8 @@ impl Catalog {
 
     /// The runs that can be used: of this log, with an anchor that is in it, without overlap.
     fn usable_runs(&self) -> Result<Vec<Arc<Run>>> {
-        let names = match self.vfs.list(&self.dir) {
-            Ok(names) => names,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io("list", &self.dir, error)),
-        };
+        // What can't be listed is made from the log again.
+        let names = self.vfs.list(&self.dir).unwrap_or_default();
         let mut ranges: Vec<(u64, u64)> = names
             .iter()
             .filter(|entry| entry.is_file)
@@ -486,15 +485,12 @@ impl Catalog {
         let mut ended = false;
         loop {
             let mut write = memory.index.write().unwrap_or_else(PoisonError::into_inner);
-            let mut large = None;
             let more = follower.next(&mut |entry, at, before| {
-                if let Some(before) = before {
-                    if next > last {
-                        ended = true;
-                        return Ok(());
-                    }
+                // Batches without events that stand before the next event are taken along: the
+                // layer may have held them, and a later one that has them too says the same.
+                ended |= next > last && entry.op == OP_EVENT;
+                if let Some(before) = before.filter(|_| next <= last) {
                     if self.limits.is_large(&write) {
-                        large = Some(before);
                         let fresh = MemoryIndex::new(next);
                         let full = std::mem::replace(&mut *write, fresh);
                         let full = Memory {
@@ -591,27 +587,29 @@ impl Catalog {
         if !self.vfs.background() || frozen > FROZEN_MAX {
             return self.work_on();
         }
+        self.begin_work()
+    }
+
+    /// Lets a thread of its own do what is to be done, if there is something and none is at it. It
+    /// ends when it is through.
+    pub(super) fn begin_work(self: &Arc<Catalog>) -> Result<()> {
+        if self.oldest_frozen().is_none() && self.mergeable().is_none() {
+            return Ok(());
+        }
+        if !self.vfs.background() {
+            return self.work_on();
+        }
         let mut work = self.work();
         if work.running || work.closing {
             return Ok(());
         }
         work.running = true;
         drop(work);
-        let catalog = Arc::clone(self);
-        let started = std::thread::Builder::new()
-            .name("duralog-index".to_string())
-            .spawn(move || {
-                let outcome = catalog.work_on();
-                let mut work = catalog.work();
-                work.running = false;
-                work.failed = outcome.err();
-                drop(work);
-                catalog.work_done.notify_all();
-            });
-        if started.is_err() {
-            self.work().running = false;
-            return self.work_on();
-        }
+        let working = Working(Arc::clone(self));
+        let thread = std::thread::Builder::new().name("duralog-index".to_string());
+        // What can't be written stays in memory, and is tried again with the next layer. So is
+        // everything if there is no thread to be had: the guard was dropped with the closure.
+        let _ = thread.spawn(move || working.0.work_on());
         Ok(())
     }
 

@@ -233,7 +233,7 @@ impl Before<'_> {
 
 /// Some of these events are in the store, but not as they were given.
 pub(super) fn known_ids(ids: Vec<EventId>) -> Error {
-    let names: Vec<String> = ids.iter().take(4).map(|id| hex(id)).collect();
+    let names: Vec<String> = ids.iter().take(4).map(hex).collect();
     let more = if ids.len() > names.len() { ", …" } else { "" };
     let message = format!(
         "{} of the events are in the store already, but the request as a whole is not: {}{more}",

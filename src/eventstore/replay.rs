@@ -71,15 +71,23 @@ pub(super) fn add_record(
                     event.position
                 ));
             }
-            index.add_event(
-                event.position,
-                place,
-                key,
-                event.stream_version,
-                event.body.event_type,
-                event.tags.iter(),
-                event.body.id.as_ref(),
-            )?;
+            index
+                .add_event(
+                    event.position,
+                    place,
+                    key,
+                    event.stream_version,
+                    event.body.event_type,
+                    event.tags.iter(),
+                    event.body.id.as_ref(),
+                )
+                .map_err(|error| match error.kind() {
+                    ErrorKind::Internal => error.into_kind(
+                        ErrorKind::Corrupt,
+                        &format!("LSN {}: an event that can't stand here", place.lsn),
+                    ),
+                    _ => error,
+                })?;
             return Ok(true);
         }
         OP_SAVED_POSITION if value.len() == 9 => {
@@ -106,6 +114,9 @@ pub(super) fn add_record(
     Ok(false)
 }
 
+/// Takes a record, its place, and of the first one of a batch where the batch before it ended.
+pub(super) type TakeRecord<'f> = dyn FnMut(&Entry<'_>, Place, Option<LogPlace>) -> Result<()> + 'f;
+
 /// Follows the log from a place on.
 pub(super) struct Follower {
     cursor: Cursor,
@@ -123,10 +134,7 @@ impl Follower {
 
     /// Hands over the next record, if there is one now; with the place of the batch before it if it
     /// is the first of its own.
-    pub(super) fn next(
-        &mut self,
-        take: &mut dyn FnMut(&Entry<'_>, Place, Option<LogPlace>) -> Result<()>,
-    ) -> Result<bool> {
+    pub(super) fn next(&mut self, take: &mut TakeRecord<'_>) -> Result<bool> {
         let Some((entry, record)) = self.cursor.next_placed()? else {
             return Ok(false);
         };

@@ -277,7 +277,12 @@ impl Sequencer {
                     continue;
                 }
                 Ok(Some(receipt)) => {
-                    turn.results[at] = Some(Ok(receipt));
+                    // What was written in a lazy mode may not be durable yet.
+                    let durable = match turn.taken[at].durability {
+                        Durability::Durable => self.wal.sync(),
+                        Durability::AsOpened => Ok(()),
+                    };
+                    turn.results[at] = Some(durable.map(|()| receipt));
                     continue;
                 }
                 Ok(None) => {}

@@ -151,6 +151,8 @@ impl EventStore {
             !read_only,
             options.index,
         )?);
+        // What can't be written or merged now is tried again with the next layer.
+        let _ = catalog.begin_work();
         let last = catalog.last_position();
         if !read_only {
             wal.raise_time(catalog.last_time_ns())?;
@@ -175,7 +177,8 @@ impl EventStore {
         })
     }
 
-    /// The log underneath: its report, statistics, checkpoints. Do not append to it.
+    /// The log underneath: its report, statistics, checkpoints. Do not append to it, and do not
+    /// truncate it: events stay.
     #[must_use]
     pub fn wal(&self) -> &Wal {
         &self.source.wal

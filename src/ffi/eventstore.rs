@@ -79,8 +79,7 @@ unsafe fn eventstore_options(options: *const eventstore_options_t) -> Result<Eve
 /// options: may be NULL for the defaults.
 /// out_store: the handle, to be closed by eventstore_close.
 ///
-/// Returns as wal_open does;
-/// DURALOG_E_CORRUPT: also if what the log holds are not the events of a store.
+/// Returns as wal_open does.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_open(
     path: *const c_char,

@@ -288,7 +288,7 @@ pub unsafe extern "C" fn eventstore_read(
 /// # Safety
 /// If `read` is not NULL, as many bytes as its `struct_size` says are readable, and its name and
 /// query are there; nobody else uses the query.
-unsafe fn what_to_read(read: *const eventstore_read_t) -> Result<Read> {
+pub(super) unsafe fn what_to_read(read: *const eventstore_read_t) -> Result<Read> {
     if read.is_null() {
         return Ok(Read::default());
     }
@@ -588,7 +588,7 @@ fn event(page: &EventPage, index: usize) -> Result<eventstore_event_t> {
 /// What C sees of the events `begin` to `end` of a page; the pointers live as long as the page is
 /// not filled again.
 #[inline(never)] // as `columns` in cursor.rs
-fn columns(page: &EventPage, begin: usize, end: usize) -> eventstore_page_t {
+pub(super) fn columns(page: &EventPage, begin: usize, end: usize) -> eventstore_page_t {
     fn part<T>(column: &[T], begin: usize, end: usize) -> *const T {
         pointer(column.get(begin..end).unwrap_or_default())
     }

@@ -35,6 +35,8 @@ pub mod eventstore_facts;
 pub mod eventstore_names;
 pub mod eventstore_query;
 pub mod eventstore_receipt;
+pub mod eventstore_snapshot;
+pub mod eventstore_subscription;
 pub mod last_error;
 pub mod maintain;
 pub mod options;

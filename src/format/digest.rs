@@ -79,6 +79,9 @@ const ROUND: [u32; 64] = [
 pub struct Digest {
     state: [u32; 8],
     block: [u8; BLOCK_LEN],
+    /// Bytes in the block.
+    filled: usize,
+    /// Bytes in all.
     len: u64,
 }
 
@@ -96,6 +99,7 @@ impl Default for Digest {
                 0x5be0_cd19,
             ],
             block: [0; BLOCK_LEN],
+            filled: 0,
             len: 0,
         }
     }
@@ -105,14 +109,15 @@ impl Digest {
     /// Adds bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let at = (self.len % BLOCK_LEN as u64) as usize;
-            let take = bytes.len().min(BLOCK_LEN - at);
+            let take = bytes.len().min(BLOCK_LEN - self.filled);
             let (now, later) = bytes.split_at(take);
-            self.block[at..at + take].copy_from_slice(now);
+            self.block[self.filled..self.filled + take].copy_from_slice(now);
+            self.filled += take;
             self.len += take as u64;
             bytes = later;
-            if at + take == BLOCK_LEN {
+            if self.filled == BLOCK_LEN {
                 compress(&mut self.state, &self.block);
+                self.filled = 0;
             }
         }
     }
@@ -122,7 +127,7 @@ impl Digest {
     pub fn finish(mut self) -> [u8; DIGEST_LEN] {
         let bits = self.len.wrapping_mul(8);
         self.update(&[0x80]);
-        while self.len % BLOCK_LEN as u64 != 56 {
+        while self.filled != BLOCK_LEN - 8 {
             self.update(&[0]);
         }
         self.update(&bits.to_be_bytes());

@@ -11,9 +11,24 @@ uint32_t sum_of_sizes(void)
     wal_page_t page = WAL_PAGE_INIT;
     wal_stat_t stat = WAL_STAT_INIT;
     wal_recovery_report_t report = WAL_RECOVERY_REPORT_INIT;
+    eventstore_options_t store_options = EVENTSTORE_OPTIONS_INIT;
+    eventstore_stat_t store_stat = EVENTSTORE_STAT_INIT;
+    eventstore_new_event_t new_event = EVENTSTORE_NEW_EVENT_INIT;
+    eventstore_columns_t columns = EVENTSTORE_COLUMNS_INIT;
+    eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
+    eventstore_conflict_t conflict = EVENTSTORE_CONFLICT_INIT;
+    eventstore_read_t read = EVENTSTORE_READ_INIT;
+    eventstore_event_t event = EVENTSTORE_EVENT_INIT;
+    eventstore_page_t events = EVENTSTORE_PAGE_INIT;
+    eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
+    eventstore_names_page_t names = EVENTSTORE_NAMES_PAGE_INIT;
+    eventstore_snapshot_info_t snapshot = EVENTSTORE_SNAPSHOT_INFO_INIT;
     duralog_status_t status = error.status;
     if (status != DURALOG_OK)
         return 0;
     return error.struct_size + options.struct_size + page.struct_size + stat.struct_size
-        + report.struct_size;
+        + report.struct_size + store_options.struct_size + store_stat.struct_size
+        + new_event.struct_size + columns.struct_size + receipt.struct_size + conflict.struct_size
+        + read.struct_size + event.struct_size + events.struct_size + info.struct_size
+        + names.struct_size + snapshot.struct_size;
 }

@@ -19,7 +19,8 @@ HEADER = os.path.join(REPOSITORY, "include", "duralog.h")
 
 SCALARS = {
     "uint8_t": ctypes.c_uint8, "uint32_t": ctypes.c_uint32, "uint64_t": ctypes.c_uint64, "int32_t": ctypes.c_int32,
-    "int64_t": ctypes.c_int64, "int": ctypes.c_int, "size_t": ctypes.c_size_t, "char": ctypes.c_char, "duralog_status_t": _native.duralog_status_t,
+    "int64_t": ctypes.c_int64, "int": ctypes.c_int, "size_t": ctypes.c_size_t, "char": ctypes.c_char,
+    "duralog_status_t": _native.duralog_status_t,
 }
 
 

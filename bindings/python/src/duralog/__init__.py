@@ -1,4 +1,4 @@
-"""Duralog: an embedded write-ahead log with atomic, durable batches.
+"""Duralog: an embedded write-ahead log with atomic, durable batches, and an event store on top of it.
 
     from duralog import Wal
 
@@ -7,14 +7,25 @@
         for record in wal.iterate():
             print(record.seq, record.key, record.value)
 
+    from duralog import EventStore, NewEvent, NONE
+
+    with EventStore("mystore") as store:
+        store.append([NewEvent("order-1", "Placed", b'{"total": 90}')], expected={"order-1": NONE})
+        for event in store.read_stream("order-1"):
+            print(event.position, event.type, event.json())
+
 The native library is loaded when the first log is opened, not at import: `duralog.format`, a reader
 in pure Python, works without it.
 """
 
 from ._cursor import Cursor
-from ._errors import (Busy, BufferTooSmall, Closed, Corrupt, DuralogError, EmptyBatch, Exists, Forked, Full,
-                      Indeterminate, Internal, InvalidArgument, IoError, Newer, NoMemory, NotALog, NotFound, Poisoned,
-                      ReadOnly, Timeout, TooLarge, Truncated, Unclean, Unsupported)
+from ._errors import (Busy, BufferTooSmall, Closed, ConcurrencyConflict, Conflict, Corrupt, DuplicateEvent, DuralogError,
+                      EmptyBatch, Exists, Forked, Full, Indeterminate, Internal, InvalidArgument, IoError, Newer,
+                      NoMemory, NotALog, NotFound, Poisoned, ReadOnly, Timeout, TooLarge, Truncated, Unclean,
+                      Unsupported)
+from ._events import (ANY, EXISTS, NONE, AppendReceipt, Condition, Event, Name, NewEvent, Query, QueryItem,
+                      StreamInfo)
+from ._eventstore import EventCursor, EventStore, EventStoreStat
 from ._native import LibraryNotFound
 from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_GAP, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
                        PUT, Batch, Checkpoint, Op, Record)
@@ -24,11 +35,14 @@ from ._wal import Wal
 
 __all__ = [
     "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport", "Repair", "verify", "repair",
+    "EventStore", "EventCursor", "EventStoreStat", "NewEvent", "Event", "Query", "QueryItem", "Condition",
+    "AppendReceipt", "StreamInfo", "Name", "Conflict", "ANY", "NONE", "EXISTS",
     "PUT", "DELETE", "OP_APPLICATION_MIN",
     "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN", "KIND_GAP",
     "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",
     "TooLarge", "EmptyBatch", "ReadOnly", "Poisoned", "Indeterminate", "Truncated", "Forked", "Closed", "NoMemory",
-    "Timeout", "Unsupported", "Internal", "Unclean", "BufferTooSmall", "LibraryNotFound",
+    "Timeout", "Unsupported", "Internal", "Unclean", "BufferTooSmall", "ConcurrencyConflict", "DuplicateEvent",
+    "LibraryNotFound",
     "library_version", "format_version",
 ]
 

@@ -8,7 +8,8 @@ files but not Duralog (`except FileNotFoundError`) does the right thing.
 from __future__ import annotations
 
 import errno
-from typing import Any, Callable, Dict, Tuple, Type
+from typing import Any, Callable, Dict, NamedTuple, Tuple, Type
+from uuid import UUID
 
 from . import _native
 
@@ -24,6 +25,7 @@ class DuralogError(Exception):
     """
 
     status: int = _native.DURALOG_E_INTERNAL
+    _fields: Tuple[str, ...] = ("status", "segment", "offset", "lsn", "path", "os_error")
 
     def __init__(self, message: str = "", *, status: int = 0, segment: int = 0, offset: int = 0, lsn: int = 0,
                  path: str = "", os_error: int = 0) -> None:
@@ -42,8 +44,7 @@ class DuralogError(Exception):
 
     def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
         # Exceptions travel between processes (multiprocessing, concurrent.futures) by pickling.
-        fields = ("status", "segment", "offset", "lsn", "path", "os_error")
-        return _rebuild, (type(self), self.message, {field: getattr(self, field) for field in fields})
+        return _rebuild, (type(self), self.message, {field: getattr(self, field) for field in self._fields})
 
 
 def _rebuild(kind: Type[DuralogError], message: str, fields: Dict[str, Any]) -> DuralogError:
@@ -205,17 +206,45 @@ class BufferTooSmall(DuralogError):
     status = _native.DURALOG_E_BUFFER_TOO_SMALL
 
 
+class Conflict(NamedTuple):
+    """A precondition that did not hold.
+
+    kind: "stream", "condition" or "position". index: which one, from 0: of `expected`, of `conditions`, or of
+    the positions to be saved. name: of the stream or the saved position, "" for a condition. expected
+    and actual: of a stream, the version demanded and its version; of a condition, the position behind which
+    nothing was to match and the first that matches; of a saved position, the one given and the one saved.
+    """
+
+    kind: str
+    index: int
+    name: str
+    expected: int
+    actual: int
+
+
 class ConcurrencyConflict(DuralogError):
-    """A precondition of an append to an event store did not hold; nothing was written."""
+    """Preconditions of an append to an event store did not hold: `conflicts` has them all. Nothing was written."""
 
     status = _native.DURALOG_E_CONFLICT
+    _fields = (*DuralogError._fields, "conflicts")
+
+    def __init__(self, message: str = "", *, conflicts: Tuple[Conflict, ...] = (), **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.conflicts = conflicts
 
 
 class DuplicateEvent(DuralogError):
-    """Events of an append, or its idempotency key, are in the store already, but not as they were given; nothing
-    was written."""
+    """Events of an append, or its idempotency key, are in the store already, but not as they were given.
+
+    event_ids: those of the events that are there; empty if it is about the idempotency key. Nothing was written.
+    """
 
     status = _native.DURALOG_E_DUPLICATE
+    _fields = (*DuralogError._fields, "event_ids")
+
+    def __init__(self, message: str = "", *, event_ids: Tuple[UUID, ...] = (), **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.event_ids = event_ids
 
 
 CLASSES: Dict[int, Type[DuralogError]] = {

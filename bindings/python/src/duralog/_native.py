@@ -474,6 +474,13 @@ class eventstore_page_t(_Sized):
     ]
 
 
+# == Following events ==========================================================================
+
+EVENTSTORE_FROM_BEGINNING = 0
+EVENTSTORE_FROM_END = 1
+EVENTSTORE_FROM_AFTER = 2
+EVENTSTORE_FROM_SAVED = 3
+
 # == Streams, saved positions, state ===========================================================
 
 
@@ -510,6 +517,20 @@ class eventstore_names_page_t(_Sized):
     ]
 
 
+# == Snapshots =================================================================================
+
+
+class eventstore_snapshot_info_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("version", c_uint64),
+        ("position", c_uint64),
+        ("data", c_void_p),
+        ("data_len", c_size_t),
+    ]
+
+
 # == Functions, all of them, in the order of the header ========================================
 
 wal_t_p = c_void_p
@@ -518,7 +539,9 @@ eventstore_t_p = c_void_p
 eventstore_query_t_p = c_void_p
 eventstore_append_t_p = c_void_p
 eventstore_cursor_t_p = c_void_p
+eventstore_subscription_t_p = c_void_p
 eventstore_names_t_p = c_void_p
+eventstore_snapshot_t_p = c_void_p
 
 FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "duralog_library_version": (c_char_p, []),
@@ -619,6 +642,17 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # tags, tags_len, at, out_tag, out_tag_len
     "eventstore_tag_next": (duralog_status_t, [c_char_p, c_size_t, POINTER(c_size_t), POINTER(c_void_p),
                                                POINTER(c_size_t)]),
+    # store, read, from, after, saved_name, saved_name_len, out_subscription
+    "eventstore_subscribe": (duralog_status_t, [eventstore_t_p, POINTER(eventstore_read_t), c_uint32, c_uint64,
+                                                c_char_p, c_size_t, POINTER(eventstore_subscription_t_p)]),
+    # subscription, count_max, wait_ms_max, out_page
+    "eventstore_subscription_next_page": (duralog_status_t, [eventstore_subscription_t_p, c_size_t, c_int64,
+                                                             POINTER(eventstore_page_t)]),
+    "eventstore_subscription_ack": (duralog_status_t, [eventstore_subscription_t_p, c_uint64]),
+    "eventstore_subscription_position": (duralog_status_t, [eventstore_subscription_t_p, POINTER(c_uint64)]),
+    "eventstore_subscription_fd": (duralog_status_t, [eventstore_subscription_t_p, POINTER(c_int32)]),
+    "eventstore_subscription_cancel": (duralog_status_t, [eventstore_subscription_t_p]),
+    "eventstore_subscription_close": (duralog_status_t, [eventstore_subscription_t_p]),
     # store, stream, stream_len, out_info
     "eventstore_stream_info": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t,
                                                   POINTER(eventstore_stream_info_t)]),
@@ -633,6 +667,16 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "eventstore_names_next_page": (duralog_status_t, [eventstore_names_t_p, c_size_t,
                                                       POINTER(eventstore_names_page_t)]),
     "eventstore_names_close": (duralog_status_t, [eventstore_names_t_p]),
+    # store, key, key_len, version, position, fingerprint, fingerprint_len, data, data_len
+    "eventstore_snapshot_save": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t, c_uint64, c_uint64, c_char_p,
+                                                    c_size_t, c_char_p, c_size_t]),
+    # store, key, key_len, version_max, fingerprint, fingerprint_len, out_snapshot
+    "eventstore_snapshot_load": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t, c_uint64, c_char_p, c_size_t,
+                                                    POINTER(eventstore_snapshot_t_p)]),
+    "eventstore_snapshot_info": (duralog_status_t, [eventstore_snapshot_t_p, POINTER(eventstore_snapshot_info_t)]),
+    "eventstore_snapshot_close": (duralog_status_t, [eventstore_snapshot_t_p]),
+    # store, key, key_len
+    "eventstore_snapshot_delete": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t]),
 }
 
 # == Finding the library =======================================================================

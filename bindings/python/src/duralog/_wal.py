@@ -39,7 +39,7 @@ _RECOVERY_POLICIES = {
     "salvage": _native.WAL_RECOVERY_SALVAGE,
 }
 
-_BATCH_STATUSES = {
+BATCH_STATUSES = {
     _native.WAL_BATCH_ABSENT: "absent",
     _native.WAL_BATCH_COMMITTED: "committed",
     _native.WAL_BATCH_TRUNCATED: "truncated",
@@ -76,16 +76,9 @@ class Wal(Handle):
                  recovery: "RecoveryPolicy" = "default", application_id: int = 0) -> None:
         directory = path_bytes(path)
         self._path = os.fsdecode(directory)
-        options = _native.wal_options_t()
-        options.open_flags = ((_native.WAL_OPEN_READ_ONLY if read_only else 0)
-                              | (_native.WAL_OPEN_MUST_EXIST if must_exist else 0)
-                              | (_native.WAL_OPEN_MUST_CREATE if must_create else 0))
-        options.sync_mode = _choice("sync", _SYNC_MODES, sync)
-        options.recovery_policy = _choice("recovery", _RECOVERY_POLICIES, recovery)
-        options.segment_bytes_max = unsigned(segment_bytes_max, 64, "segment_bytes_max")
-        options.sync_interval_batches = unsigned(sync_interval_batches, 32, "sync_interval_batches")
-        options.sync_interval_ms = unsigned(sync_interval_ms, 32, "sync_interval_ms")
-        options.application_id = unsigned(application_id, 32, "application_id")
+        options = wal_options(read_only=read_only, must_exist=must_exist, must_create=must_create, sync=sync,
+                              sync_interval_batches=sync_interval_batches, sync_interval_ms=sync_interval_ms,
+                              segment_bytes_max=segment_bytes_max, recovery=recovery, application_id=application_id)
         library = _native.library()
         wal = c_void_p()
         status = library.wal_open(directory, options, byref(wal))
@@ -183,7 +176,7 @@ class Wal(Handle):
         """
         status = c_int32()
         self._call(self._library.wal_batch_status, unsigned(batch_id, 64, "batch_id"), byref(status))
-        return named(_BATCH_STATUSES, status.value)
+        return named(BATCH_STATUSES, status.value)
 
     # --- Reading ------------------------------------------------------------------------------
 
@@ -249,6 +242,23 @@ class Wal(Handle):
         found = _native.wal_recovery_report_t()
         self._call(self._library.wal_recovery_report, byref(found))
         return recovery_report_of(found)
+
+
+def wal_options(*, read_only: bool, must_exist: bool, must_create: bool, sync: "SyncMode", sync_interval_batches: int,
+                sync_interval_ms: int, segment_bytes_max: int, recovery: "RecoveryPolicy",
+                application_id: int) -> _native.wal_options_t:
+    """The choices for opening, checked."""
+    options = _native.wal_options_t()
+    options.open_flags = ((_native.WAL_OPEN_READ_ONLY if read_only else 0)
+                          | (_native.WAL_OPEN_MUST_EXIST if must_exist else 0)
+                          | (_native.WAL_OPEN_MUST_CREATE if must_create else 0))
+    options.sync_mode = _choice("sync", _SYNC_MODES, sync)
+    options.recovery_policy = _choice("recovery", _RECOVERY_POLICIES, recovery)
+    options.segment_bytes_max = unsigned(segment_bytes_max, 64, "segment_bytes_max")
+    options.sync_interval_batches = unsigned(sync_interval_batches, 32, "sync_interval_batches")
+    options.sync_interval_ms = unsigned(sync_interval_ms, 32, "sync_interval_ms")
+    options.application_id = unsigned(application_id, 32, "application_id")
+    return options
 
 
 def path_bytes(path: PathLike) -> bytes:

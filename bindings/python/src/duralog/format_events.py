@@ -391,7 +391,8 @@ class _Store:
         """20.5: what the key says about its batch."""
         first = self.last_position - event_count + 1
         _require(side.first_position == first, "position of the idempotency key", str(first), side.first_position)
-        _require(side.event_count == event_count, "event count of the idempotency key", str(event_count), side.event_count)
+        _require(side.event_count == event_count, "event count of the idempotency key", str(event_count),
+                 side.event_count)
         _require(side.digest == digest, "digest of the idempotency key", digest.hex(), side.digest.hex())
         _require(side.key not in self.idempotency_keys, "idempotency key", "one that no batch has", repr(side.key))
         self.idempotency_keys.add(side.key)

@@ -1,0 +1,496 @@
+"""Events on their way in and out: what an append is made of, and how many are packed for one call.
+
+In: `pack_events` turns events into the columns of `eventstore_append_add_columns`: lengths as arrays of
+32-bit numbers, texts and bytes joined, and NULL for a column in which no event says anything. Each
+column is looked at as a whole; only when one is not as it should be, each value is, to say which.
+
+Out: `events_of` cuts a page into `Event`s. A NamedTuple, as `Record` is and for the same reason; what
+costs much and is rarely asked for (UUIDs, datetimes, the parsed JSON) is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import operator
+import uuid
+from array import array
+from collections.abc import Collection, Mapping
+from ctypes import c_void_p, cast, string_at
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from . import _native
+from ._cursor import new_tuple, u32_column, u64_column
+from ._errors import InvalidArgument, TooLarge
+from ._records import BytesLike, time_of, to_bytes, unsigned
+
+ANY = _native.EVENTSTORE_EXPECT_ANY
+"""In `expected` of an append: whatever version the stream has."""
+
+EXISTS = _native.EVENTSTORE_EXPECT_EXISTS
+"""In `expected` of an append: the stream has at least one event."""
+
+NONE = _native.EVENTSTORE_EXPECT_NONE
+"""In `expected` of an append: there is no such stream."""
+
+Id = Union[uuid.UUID, bytes]
+"""An id: a UUID, or its 16 bytes."""
+
+Time = Union[datetime.datetime, int]
+"""A time: a datetime with a time zone, or nanoseconds since 1970-01-01 UTC."""
+
+_NO_ID = bytes(16)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+class NewEvent(NamedTuple):
+    """An event to be appended.
+
+    stream: 1 to 1024 bytes of UTF-8; its category is what stands before the first "-". type: what
+    happened. data: the event; metadata: about it; both in bytes of the application's own. tags: at most
+    64, a set. id: its own, that no other event has; None: one is made for it. schema_version: the application's
+    number for the form of the data. content_type: media type of the data. occurred: when it happened;
+    when it was recorded is known anyway. correlation_id, causation_id: what it belongs to, and follows from.
+    """
+
+    stream: str
+    type: str
+    data: BytesLike = b""
+    metadata: BytesLike = b""
+    tags: Collection[str] = ()
+    id: Optional[Id] = None
+    occurred: Optional[Time] = None
+    correlation_id: Optional[Id] = None
+    causation_id: Optional[Id] = None
+    schema_version: int = 0
+    content_type: str = ""
+
+
+class Event(NamedTuple):
+    """An event as it is read.
+
+    position: its number in the store; stream_version: its number in its stream; both from 1, without
+    gaps. time_ns: when it was recorded, occurred_ns: when it happened (None: not said), in nanoseconds since
+    1970-01-01 UTC. tags: in ascending order. flags: see has_own_id, first_of_batch, last_of_batch.
+    """
+
+    position: int
+    stream: str
+    stream_version: int
+    type: str
+    data: bytes
+    metadata: bytes
+    tags: Tuple[str, ...]
+    id_bytes: bytes
+    time_ns: int
+    occurred_ns: Optional[int]
+    correlation_id_bytes: Optional[bytes]
+    causation_id_bytes: Optional[bytes]
+    schema_version: int
+    content_type: str
+    flags: int
+
+    def json(self) -> Any:
+        """The data, read as JSON."""
+        return json.loads(self.data)
+
+    @property
+    def category(self) -> str:
+        """Its stream's name up to the first "-"."""
+        return self.stream.partition("-")[0]
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Its own id, or the one that was made for it."""
+        return uuid.UUID(bytes=self.id_bytes)
+
+    @property
+    def correlation_id(self) -> Optional[uuid.UUID]:
+        """What it belongs to."""
+        return None if self.correlation_id_bytes is None else uuid.UUID(bytes=self.correlation_id_bytes)
+
+    @property
+    def causation_id(self) -> Optional[uuid.UUID]:
+        """What it follows from."""
+        return None if self.causation_id_bytes is None else uuid.UUID(bytes=self.causation_id_bytes)
+
+    @property
+    def time(self) -> datetime.datetime:
+        """When it was recorded, in UTC. `time_ns` has the full precision."""
+        return time_of(self.time_ns)
+
+    @property
+    def occurred(self) -> Optional[datetime.datetime]:
+        """When it happened, in UTC, if that was said. `occurred_ns` has the full precision."""
+        return None if self.occurred_ns is None else time_of(self.occurred_ns)
+
+    @property
+    def has_own_id(self) -> bool:
+        """Its id was given when it was appended."""
+        return bool(self.flags & _native.EVENTSTORE_EVENT_OWN_ID)
+
+    @property
+    def first_of_batch(self) -> bool:
+        return bool(self.flags & _native.EVENTSTORE_EVENT_FIRST)
+
+    @property
+    def last_of_batch(self) -> bool:
+        return bool(self.flags & _native.EVENTSTORE_EVENT_LAST)
+
+
+EventTuple = Tuple[int, str, int, str, bytes]
+"""(position, stream, stream_version, type, data)"""
+
+
+@dataclass(frozen=True)
+class QueryItem:
+    """Events that are of one of these types and have all of these tags. No types: of any type."""
+
+    types: Tuple[str, ...] = ()
+    tags: Tuple[str, ...] = ()
+
+    def __init__(self, types: Iterable[str] = (), tags: Iterable[str] = ()) -> None:
+        object.__setattr__(self, "types", _texts(types, "types of a QueryItem"))
+        object.__setattr__(self, "tags", _texts(tags, "tags of a QueryItem"))
+
+
+@dataclass(frozen=True)
+class Query:
+    """Events that match at least one of the items. Without items: every event.
+
+        Query([QueryItem(types=["StudentSubscribed"], tags=["course:c1"])])
+    """
+
+    items: Tuple[QueryItem, ...] = ()
+
+    def __init__(self, items: Iterable[QueryItem] = ()) -> None:
+        found = tuple(items)
+        for item in found:
+            if not isinstance(item, QueryItem):
+                raise TypeError(f"an item of a Query must be a QueryItem, not {type(item).__name__}")
+        object.__setattr__(self, "items", found)
+
+
+class Condition(NamedTuple):
+    """Demands that no event behind the position `after` matches: nothing of the kind came since one looked."""
+
+    query: Query
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class AppendReceipt:
+    """What an append came to.
+
+    first_position, last_position: of its events; 0 if it had none. time_ns: when it was recorded.
+    duplicate: it had been appended before, nothing was written, and this is the receipt of the first time (but
+    batch_id is 0). stream_versions: each stream that was appended to, and its version after that.
+    """
+
+    first_position: int
+    last_position: int
+    time_ns: int
+    batch_id: int
+    duplicate: bool
+    stream_versions: Dict[str, int]
+
+    @property
+    def time(self) -> datetime.datetime:
+        """When it was recorded, in UTC."""
+        return time_of(self.time_ns)
+
+
+class StreamInfo(NamedTuple):
+    """What is known of a stream: its version, and the positions of its first and its last event."""
+
+    stream_version: int
+    first_position: int
+    last_position: int
+
+
+class Name(NamedTuple):
+    """A stream, category, type or tag: how many events bear it, and the positions of the first and the last."""
+
+    name: str
+    event_count: int
+    first_position: int
+    last_position: int
+
+
+# --- In ---------------------------------------------------------------------------------------
+
+
+class PackedEvents(NamedTuple):
+    """The columns, and what they point to: to be kept as long as the columns are used."""
+
+    columns: _native.eventstore_columns_t
+    kept: List[Any]
+
+
+def pack_events(events: Iterable[NewEvent]) -> Optional[PackedEvents]:
+    """Events in columns; None if there are none."""
+    if isinstance(events, (NewEvent, Event)):
+        raise TypeError(f"an append takes many events, and this is one {type(events).__name__}: put it into a list")
+    if isinstance(events, (str, bytes, bytearray, memoryview, Mapping)):
+        raise TypeError(f"an append takes an iterable of NewEvent, not a {type(events).__name__}")
+    items = list(events)
+    if not items:
+        return None
+    for kind in set(map(type, items)):
+        if not issubclass(kind, NewEvent):
+            index = next(index for index, item in enumerate(items) if type(item) is kind)
+            raise TypeError(f"event {index} must be a NewEvent, not {kind.__name__}")
+    (streams, types, data, metadata, tags, ids, occurred, correlation_ids, causation_ids, schema_versions,
+     content_types) = zip(*items)
+    columns = _native.eventstore_columns_t()
+    columns.count = len(items)
+    packed = PackedEvents(columns, [])
+    parts: List[bytes] = []
+    for name, texts in (("stream", streams), ("event_type", types), ("content_type", content_types)):
+        if name != "content_type" or texts.count("") < len(items):
+            _set_lens(packed, f"{name}_lens", _text_column(texts, name), parts)
+    if tags.count(()) < len(items):
+        counts, all_tags = _tags_column(tags)
+        _set_numbers(packed, "tag_counts", counts)
+        _set_lens(packed, "tag_lens", _text_column(all_tags, "tag"), parts)
+    for name, values in (("data", data), ("metadata", metadata)):
+        if values.count(b"") < len(items):
+            _set_lens(packed, f"{name}_lens", _bytes_column(values, name), parts)
+    for name, given in (("id", ids), ("correlation_id", correlation_ids), ("causation_id", causation_ids)):
+        if given.count(None) < len(items):
+            column = b"".join([_NO_ID if value is None else id_bytes(value, f"{name} of event {index}")
+                               for index, value in enumerate(given)])
+            packed.kept.append(column)
+            setattr(columns, f"{name}s", _address(column))
+    if schema_versions.count(0) < len(items):
+        numbers = [unsigned(value, 64, f"schema_version of event {index}") for index, value in enumerate(schema_versions)]
+        _set_numbers(packed, "schema_versions", array("Q", numbers))
+    if occurred.count(None) < len(items):
+        times = [0 if value is None else ns_of(value, f"occurred of event {index}") for index, value in enumerate(occurred)]
+        _set_numbers(packed, "occurred_ns", array("q", times))
+        _set_numbers(packed, "has_occurred", array("B", [value is not None for value in occurred]))
+    joined = b"".join(parts)
+    packed.kept.append(joined)
+    columns.bytes = _address(joined)
+    columns.bytes_len = len(joined)
+    return packed
+
+
+def _address(data: bytes) -> int:
+    return cast(data, c_void_p).value or 0
+
+
+def _set_numbers(packed: PackedEvents, field: str, numbers: "array[int]") -> None:
+    packed.kept.append(numbers)
+    setattr(packed.columns, field, numbers.buffer_info()[0])
+
+
+def _set_lens(packed: PackedEvents, field: str, column: "Tuple[array[int], bytes]", parts: List[bytes]) -> None:
+    lens, joined = column
+    _set_numbers(packed, field, lens)
+    parts.append(joined)
+
+
+def _text_column(texts: Sequence[str], name: str) -> "Tuple[array[int], bytes]":
+    """Lengths in UTF-8, and all texts joined."""
+    try:
+        joined = "".join(texts)
+        if joined.isascii():
+            return array("I", map(len, texts)), joined.encode()
+        encoded = [text.encode() for text in texts]
+        return array("I", map(len, encoded)), b"".join(encoded)
+    except (TypeError, UnicodeEncodeError):
+        for index, text in enumerate(texts):
+            text_bytes(text, f"{name} {index}")
+        raise
+
+
+def text_bytes(text: str, what: str) -> bytes:
+    """A name in UTF-8."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{what} is no text that UTF-8 has: {error}") from None
+
+
+def _texts(texts: Iterable[str], what: str) -> Tuple[str, ...]:
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"{what} is one {type(texts).__name__}, expected a list or set of str")
+    found = tuple(texts)
+    for text in found:
+        text_bytes(text, f"one of the {what}")
+    return found
+
+
+def _tags_column(tags: Sequence[Collection[str]]) -> "Tuple[array[int], List[str]]":
+    for index, some in enumerate(tags):
+        if isinstance(some, (str, bytes)) or not isinstance(some, Collection):
+            raise TypeError(f"tags of event {index} must be a list, tuple or set of str, not {type(some).__name__}")
+    return array("I", map(len, tags)), list(chain.from_iterable(tags))
+
+
+def _bytes_column(values: Sequence[BytesLike], name: str) -> "Tuple[array[int], bytes]":
+    """As `_pack_parts` of the log does, a look at each only if one is no plain buffer."""
+    try:
+        lens = list(map(len, values))  # type: ignore[arg-type]
+        joined = b"".join(values)
+        if sum(lens) == len(joined):
+            return array("I", lens), joined
+    except (TypeError, BufferError):
+        pass
+    except OverflowError:
+        raise TooLarge(f"{name} of an event has 4 GiB or more; nothing was written") from None
+    parts = [to_bytes(value, f"{name} of event {index}") for index, value in enumerate(values)]
+    return array("I", map(len, parts)), b"".join(parts)
+
+
+def id_bytes(value: Id, what: str) -> bytes:
+    """The 16 bytes of an id."""
+    if isinstance(value, uuid.UUID):
+        found = value.bytes
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        found = bytes(value)
+    else:
+        raise TypeError(f"{what} must be a uuid.UUID or 16 bytes, not {type(value).__name__}")
+    if len(found) != 16:
+        raise InvalidArgument(f"{what} has {len(found)} bytes, expected 16")
+    if found == _NO_ID:
+        raise InvalidArgument(f"{what} is all zero, which means that there is none")
+    return found
+
+
+def ns_of(value: Time, what: str) -> int:
+    """A time in nanoseconds since 1970-01-01 UTC."""
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise InvalidArgument(f"{what} is a datetime without a time zone, so it is not known which time it means: "
+                                  "give it one, for example datetime.timezone.utc")
+        since = value - _EPOCH
+        number = ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+    else:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{what} must be a datetime or an int, not {type(value).__name__}") from None
+    return signed(number, what)
+
+
+def signed(value: int, what: str) -> int:
+    """`value` if it fits 64 bits; ctypes would cut it in silence."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an int, not {type(value).__name__}") from None
+    if not -(1 << 63) <= number < 1 << 63:
+        raise InvalidArgument(f"{what} is {number}, expected {-(1 << 63)} to {(1 << 63) - 1}")
+    return number
+
+
+# --- Out --------------------------------------------------------------------------------------
+
+
+def event_tuples_of(page: _native.eventstore_page_t) -> Iterator[EventTuple]:
+    """(position, stream, stream_version, type, data) of each."""
+    count = page.count
+    bytes_ = string_at(page.bytes, page.bytes_len)
+    return zip(u64_column(page.position, count), _text_slices(bytes_, page, "stream"),
+               u64_column(page.stream_version, count), _text_slices(bytes_, page, "event_type"),
+               _slices(bytes_, page, "data"))
+
+
+def events_of(page: _native.eventstore_page_t) -> Iterator[Event]:
+    """An `Event` of each."""
+    count = page.count
+    bytes_ = string_at(page.bytes, page.bytes_len)
+    flags = string_at(page.flags, count)
+    any_flags = 0
+    for value in set(flags):
+        any_flags |= value
+    fields = zip(
+        u64_column(page.position, count), _text_slices(bytes_, page, "stream"), u64_column(page.stream_version, count),
+        _text_slices(bytes_, page, "event_type"), _slices(bytes_, page, "data"),
+        _slices(bytes_, page, "metadata") if any_flags & _native.EVENTSTORE_EVENT_METADATA else repeat(b""),
+        _tags(bytes_, page), _ids(page.id, count), u64_column(page.time_ns, count),
+        _if_flag(_native.EVENTSTORE_EVENT_OCCURRED, any_flags, flags, _i64_column, page.occurred_ns),
+        _if_flag(_native.EVENTSTORE_EVENT_CORRELATION, any_flags, flags, _ids, page.correlation_id),
+        _if_flag(_native.EVENTSTORE_EVENT_CAUSATION, any_flags, flags, _ids, page.causation_id),
+        u64_column(page.schema_version, count), _text_slices(bytes_, page, "content_type"), flags)
+    return map(new_tuple, repeat(Event), fields)
+
+
+def _slices(bytes_: bytes, page: Any, name: str) -> List[bytes]:
+    size = 4 * page.count
+    begins = string_at(getattr(page, name + "_begin"), size)
+    ends = string_at(getattr(page, name + "_end"), size)
+    return [bytes_[begin:end] for begin, end in zip(u32_column(begins), u32_column(ends))]
+
+
+def _text_slices(bytes_: bytes, page: Any, name: str) -> Iterable[str]:
+    size = 4 * page.count
+    begins = string_at(getattr(page, name + "_begin"), size)
+    ends = string_at(getattr(page, name + "_end"), size)
+    if begins == ends:
+        return repeat("")
+    return [bytes_[begin:end].decode() for begin, end in zip(u32_column(begins), u32_column(ends))]
+
+
+def _tags(bytes_: bytes, page: Any) -> Iterable[Tuple[str, ...]]:
+    if not any(string_at(page.tag_count, page.count)):
+        return repeat(())
+    return [tags_of(some) for some in _slices(bytes_, page, "tags")]
+
+
+def tags_of(packed: bytes) -> Tuple[str, ...]:
+    """The tags of an event, each with its length before it."""
+    tags = []
+    at = 0
+    while at < len(packed):
+        length = packed[at]
+        at += 1
+        if length >= 128:
+            length += 128 * (packed[at] - 1)
+            at += 1
+        tags.append(packed[at:at + length].decode())
+        at += length
+    return tuple(tags)
+
+
+def _ids(address: int, count: int) -> List[bytes]:
+    ids = string_at(address, 16 * count)
+    return [ids[at:at + 16] for at in range(0, 16 * count, 16)]
+
+
+def _i64_column(address: int, count: int) -> List[int]:
+    return memoryview(string_at(address, 8 * count)).cast("q").tolist()
+
+
+def _if_flag(flag: int, any_flags: int, flags: bytes, column: Any, address: int) -> Iterable[Any]:
+    """The column, with None where an event does not have the flag."""
+    if not any_flags & flag:
+        return repeat(None)
+    return [value if has & flag else None for value, has in zip(column(address, len(flags)), flags)]
+
+
+def event_of(found: _native.eventstore_event_t) -> Event:
+    """An event that was looked up by itself."""
+    flags = found.flags
+    return Event(
+        found.position, string_at(found.stream, found.stream_len).decode(), found.stream_version,
+        string_at(found.event_type, found.event_type_len).decode(), string_at(found.data, found.data_len),
+        string_at(found.metadata, found.metadata_len), tags_of(string_at(found.tags, found.tags_len)), bytes(found.id),
+        found.time_ns, found.occurred_ns if flags & _native.EVENTSTORE_EVENT_OCCURRED else None,
+        bytes(found.correlation_id) if flags & _native.EVENTSTORE_EVENT_CORRELATION else None,
+        bytes(found.causation_id) if flags & _native.EVENTSTORE_EVENT_CAUSATION else None,
+        found.schema_version, string_at(found.content_type, found.content_type_len).decode(), flags)
+
+
+def names_of(page: _native.eventstore_names_page_t) -> Iterator[Name]:
+    """A `Name` of each."""
+    count = page.count
+    fields = zip(_text_slices(string_at(page.bytes, page.bytes_len), page, "name"), u64_column(page.event_count, count),
+                 u64_column(page.first_position, count), u64_column(page.last_position, count))
+    return map(new_tuple, repeat(Name), fields)
