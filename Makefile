@@ -9,6 +9,8 @@
 #     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
 #     make tsan         the tests with threads under ThreadSanitizer (not part of make test)
 #     make fuzz         the targets of fuzz/ under cargo-fuzz, FUZZ_SECONDS each (not part of make test)
+#     make bench        measures it beside the raw limit, NDJSON and SQLite (see benches/README.md);
+#                       BENCH="--only log-append --json" gives options. bench-smoke: tiny, does it run?
 #     make install      to PREFIX (/usr/local): library, header, pkg-config file
 #     make clean
 
@@ -25,7 +27,8 @@ EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan fuzz
+.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan fuzz \
+    bench bench-build bench-smoke
 
 library:
 	$(CARGO) build --release
@@ -98,6 +101,22 @@ fuzz:
 # SAMPLES, SEED, BATCHES and FS say how long and where: see the script.
 powercut-disk: library
 	sh tools/powercut_disk.sh $(TARGET)
+
+# ---- benchmarks ----
+
+# Built in its own folder, where the flags of the SQLite that it brings stand (benches/.cargo).
+BENCH ?=
+RUN_BENCH = PYTHON="$(PYTHON)" PYTHONPATH="$(CURDIR)/bindings/python/src" DURALOG_LIBRARY="$(RELEASE)/libduralog.so" \
+    $(TARGET)/benches/release/duralog-bench --dir $(TARGET)/bench
+
+bench: bench-build
+	@$(RUN_BENCH) $(BENCH)
+
+bench-smoke: bench-build
+	@$(RUN_BENCH) --smoke $(BENCH)
+
+bench-build: library
+	cd benches && $(CARGO) build --release --locked --target-dir $(TARGET)/benches
 
 # ---- installation ----
 

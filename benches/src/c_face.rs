@@ -10,6 +10,7 @@ use duralog::ffi::cursor::{
 use duralog::ffi::last_error::{duralog_error_t, duralog_last_error};
 use duralog::ffi::maintain::wal_truncate;
 use duralog::ffi::options::{wal_options_t, WAL_OPEN_READ_ONLY, WAL_SYNC_EVERY, WAL_SYNC_MANUAL};
+use duralog::ffi::version::duralog_library_version;
 use duralog::ffi::wal::{wal_close, wal_open, wal_t};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +42,12 @@ fn check(what: &str, status: i32) {
         CStr::from_ptr(error.message).to_string_lossy().into_owned()
     };
     panic!("{what}: status {status}, {message}");
+}
+
+pub fn library_version() -> String {
+    // SAFETY: the header promises a static text.
+    let version = unsafe { CStr::from_ptr(duralog_library_version()) };
+    version.to_string_lossy().into_owned()
 }
 
 /// An open log; closed by `close`, or left open, as a killed program leaves it.

@@ -78,6 +78,8 @@ impl Names {
 trait Store {
     /// Events from `first` on, in one batch, whatever the versions are.
     fn append_bulk(&mut self, payload: &Payload, names: &Names, first: u64, count: u64);
+    /// What a caller of `append_bulk` must know of a store that is not empty.
+    fn learn_versions(&mut self, _: &Names) {}
     fn version(&mut self, stream: &str) -> u64;
     /// One event, if its stream has this version.
     fn append_at(&mut self, stream: &str, version: u64, event_type: &str, data: &[u8]);
@@ -324,6 +326,14 @@ impl Store for Sqlite {
         self.execute("COMMIT", []);
     }
 
+    fn learn_versions(&mut self, names: &Names) {
+        self.versions = names
+            .streams
+            .iter()
+            .map(|stream| self.version(stream))
+            .collect();
+    }
+
     fn version(&mut self, stream: &str) -> u64 {
         let sql = "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?1";
         let version = self.db.query_row(sql, [stream], |row| row.get(0));
@@ -418,7 +428,7 @@ pub fn bulk(contender: &str, places: Places<'_>, events: u64, out: &mut Measured
         out.set("disk", disk as f64 / events as f64);
         let mut store = open(contender, places.work, true);
         assert_eq!(store.count(), events, "events after reopening, and before");
-        let mut sum = 0;
+        let mut sum = 0u64;
         assert_eq!(store.scan(&mut sum), events, "events read");
         std::hint::black_box(sum);
         store.close();
@@ -508,7 +518,7 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
     let names = Names::new(scale.events);
     let stream_of = |n: u64| n * 7919 % STREAMS;
     let mut latencies = Latencies::with_capacity(scale.stream_reads as usize);
-    let mut sum = 0;
+    let mut sum = 0u64;
     let mut found = 0;
     let mut meter = Meter::new();
     if contender == "raw" {
@@ -551,7 +561,7 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
 
 /// Everything, from the beginning.
 pub fn scan(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measured) {
-    let mut sum = 0;
+    let mut sum = 0u64;
     let mut meter = Meter::new();
     let found = if contender == "raw" {
         let len = system::file_len(&places.fixtures.join("raw"));
@@ -578,7 +588,7 @@ pub fn scan(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measure
 
 /// All events of the rare type, again and again.
 pub fn rare(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measured) {
-    let mut sum = 0;
+    let mut sum = 0u64;
     let mut latencies = Latencies::with_capacity(scale.queries as usize);
     let mut meter = Meter::new();
     let mut store = open(contender, &places.fixtures.join("events"), true);
@@ -636,18 +646,17 @@ pub fn reopen(contender: &str, places: Places<'_>, scale: Scale, killed: bool, o
     store.close();
 }
 
-/// What is started to be killed: durable batches of 100 on top of what is there.
+/// What is started to be killed: durable batches on top of what is there.
 pub fn fill(contender: &str, places: Places<'_>, scale: Scale) -> ! {
     let payload = Payload::new();
     let names = Names::new(scale.events);
     let mut store = open(contender, &places.fixtures.join("events-append"), true);
     let before = store.count();
-    let mut versions: Vec<u64> = (0..100).map(|n| store.version(names.stream(n))).collect();
-    for n in 0..scale.batches.min(200) * 100 {
-        let stream = (n % 100) as usize;
-        let data = payload.records(n, 1, RECORD_LEN);
-        store.append_at(&names.streams[stream], versions[stream], TYPES[0], data);
-        versions[stream] += 1;
+    store.learn_versions(&names);
+    let more = (scale.events / 20).min(50_000);
+    for first in (before..before + more).step_by(BULK as usize) {
+        let count = BULK.min(before + more - first);
+        store.append_bulk(&payload, &names, first, count);
     }
-    wait_for_death(before + scale.batches.min(200) * 100)
+    wait_for_death(before + more)
 }

@@ -133,3 +133,26 @@ pub fn settle() {
     // SAFETY: takes nothing and touches no memory of ours.
     unsafe { libc::sync() }
 }
+
+/// Processor seconds used so far: by everybody, and by this process and the children that ended.
+pub fn processor_seconds() -> (f64, f64) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    // user, nice, system, (idle, iowait,) irq, softirq, steal: in hundredths of a second.
+    let busy = [0, 1, 2, 5, 6, 7].map(|index| ticks.get(index).copied().unwrap_or(0.0));
+    let own = |who| {
+        // SAFETY: a struct of integers, for which zeros are values.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: a struct of the right type that lives through the call.
+        unsafe { libc::getrusage(who, &mut usage) };
+        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+        seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    };
+    let own = own(libc::RUSAGE_SELF) + own(libc::RUSAGE_CHILDREN);
+    (busy.iter().sum::<f64>() / 100.0, own)
+}

@@ -11,13 +11,14 @@ use super::index::Place;
 use super::selection::{Direction, Read};
 use crate::error::{Error, ErrorKind, Place as ErrorPlace, Result};
 use crate::format::checksum::crc32;
-use crate::format::event::{self, EventId, EventView, OP_EVENT};
+use crate::format::event::{self, EventId, OP_EVENT};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
 use crate::vfs::{read_full_at, File, OpenMode};
 use crate::wal::Wal;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Two events with no more bytes than this between them are read together.
@@ -154,10 +155,42 @@ impl<'a> ReadEvent<'a> {
     }
 }
 
+/// Bytes that are filled again and again: what was there before is not made zero anew.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// So many are filled.
+    len: usize,
+}
+
+impl Buffer {
+    fn as_slice(&self) -> &[u8] {
+        self.get(0..self.len)
+    }
+
+    /// Part of what is filled; empty if it is not all there.
+    fn get(&self, part: Range<usize>) -> &[u8] {
+        let filled = self.bytes.get(..self.len).unwrap_or_default();
+        filled.get(part).unwrap_or_default()
+    }
+
+    /// Place for `more` bytes behind those that are filled.
+    fn space(&mut self, more: usize) -> Result<&mut [u8]> {
+        let end = self.len.saturating_add(more);
+        if end > self.bytes.len() {
+            self.bytes
+                .try_reserve(end - self.bytes.len())
+                .map_err(|_| Error::no_memory("a page", more))?;
+            self.bytes.resize(end, 0);
+        }
+        Ok(self.bytes.get_mut(self.len..end).unwrap_or_default())
+    }
+}
+
 /// Events read together; they stay as they are until the page is filled again.
 #[derive(Debug, Default)]
 pub struct EventPage {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     columns: EventColumns,
     places: Vec<Place>,
     /// The length of the record read last, rounded up: the next one is like it more often than not.
@@ -182,7 +215,7 @@ impl EventPage {
     /// One of them.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<ReadEvent<'_>> {
-        self.columns.get(&self.bytes, index)
+        self.columns.get(self.bytes.as_slice(), index)
     }
 
     /// All of them.
@@ -197,7 +230,7 @@ impl EventPage {
 
     /// What the spans of [`columns`](Self::columns) are of.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_slice()
     }
 
     /// Fills the page with the events at `positions`, as many as belong into a page; at least one
@@ -209,7 +242,7 @@ impl EventPage {
         positions: &[u64],
     ) -> Result<()> {
         self.columns.clear();
-        self.bytes.clear();
+        self.bytes.len = 0;
         let mut places = std::mem::take(&mut self.places);
         let found = catalog.ask(|snapshot| {
             places.clear();
@@ -217,7 +250,7 @@ impl EventPage {
         });
         let mut index = 0;
         let mut outcome = found;
-        while outcome.is_ok() && index < positions.len() && self.bytes.len() < PAGE_BYTES_MAX {
+        while outcome.is_ok() && index < positions.len() && self.bytes.len < PAGE_BYTES_MAX {
             match self.read_together(files, positions, &places, index) {
                 Ok(behind) => index = behind,
                 // What was read before is good; the error comes again with the next page.
@@ -276,7 +309,7 @@ impl EventPage {
             high = next.lsn;
             behind += 1;
         }
-        let base = self.bytes.len();
+        let base = self.bytes.len;
         let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
         let wanted = usize::try_from(high - low + guess).unwrap_or(usize::MAX);
         self.read_more(open, offset, base, wanted)?;
@@ -287,26 +320,30 @@ impl EventPage {
             let place = place_at(index)?;
             let begin = base + usize::try_from(place.lsn - low).unwrap_or(usize::MAX);
             end = self.record_end(open, offset, base, begin, &place)?;
-            let record = self.bytes.get(begin..end).unwrap_or_default();
+            let record = self.bytes.get(begin..end);
             let position = positions.get(index).copied().ok_or_else(lost)?;
-            let (stream, view) = check_record(record, position, &place, open)?;
+            let (stream, value) = check_record(record, &place, open)?;
+            // Decoded right here, because handing on what is decoded costs as much as decoding it.
+            match event::decode(value) {
+                Some(view) if view.position == position => {
+                    self.columns
+                        .push(begin, record, stream, &view, place.time_ns, log_id)?;
+                }
+                _ => {
+                    let what = format!("it is not the event at position {position}");
+                    return Err(damaged(open, &place, &what));
+                }
+            }
             self.guess = Some(guess_after(record.len()));
-            self.columns
-                .push(begin, record, stream, &view, place.time_ns, log_id)?;
         }
-        self.bytes.truncate(end);
+        self.bytes.len = end;
         Ok(behind)
     }
 
     /// Makes the bytes from `base` on `len` long, as they stand in the file from `offset` on.
     fn read_more(&mut self, open: &OpenFile, offset: u64, base: usize, len: usize) -> Result<()> {
-        let have = self.bytes.len() - base;
-        let more = len.saturating_sub(have);
-        self.bytes
-            .try_reserve(more)
-            .map_err(|_| Error::no_memory("a page", more))?;
-        self.bytes.resize(base + len.max(have), 0);
-        let target = self.bytes.get_mut(base + have..).unwrap_or_default();
+        let have = self.bytes.len - base;
+        let target = self.bytes.space(len.saturating_sub(have))?;
         let read = read_full_at(open.file.as_ref(), offset + have as u64, target);
         let number = open.header.segment_number;
         let read = read.map_err(|error| {
@@ -317,7 +354,7 @@ impl EventPage {
                 ..ErrorPlace::default()
             })
         })?;
-        self.bytes.truncate(base + have + read);
+        self.bytes.len += read;
         Ok(())
     }
 
@@ -331,20 +368,21 @@ impl EventPage {
         place: &Place,
     ) -> Result<usize> {
         let header = self.bytes.get(begin..begin + record::HEADER_LEN);
-        let len = header.map_or(0, |header| {
-            let len = |at| crate::format::get_u32(header, at) as usize;
-            record::HEADER_LEN
+        let len = |at| crate::format::get_u32(header, at) as usize;
+        let len = match header {
+            [] => 0,
+            _ => record::HEADER_LEN
                 .saturating_add(len(4))
-                .saturating_add(len(8))
-        });
+                .saturating_add(len(8)),
+        };
         if len == 0 || len > record::RECORD_LEN_MAX + record::HEADER_LEN {
             return Err(damaged(open, place, "its length can't be"));
         }
         let end = begin + len;
-        if end > self.bytes.len() {
+        if end > self.bytes.len {
             self.read_more(open, offset, base, end - base)?;
         }
-        if end > self.bytes.len() {
+        if end > self.bytes.len {
             return Err(damaged(open, place, "the file ends inside it"));
         }
         Ok(end)
@@ -357,32 +395,23 @@ fn guess_after(len: usize) -> u64 {
     len.min(GUESS_MAX)
 }
 
-/// The event that `bytes` are, and its stream: verified by the checksum that the index has of it.
+/// Key and value of the record that `bytes` are: verified by the checksum that the index has of it.
 fn check_record<'p>(
     bytes: &'p [u8],
-    position: u64,
     place: &Place,
     open: &OpenFile,
-) -> Result<(&'p [u8], EventView<'p>)> {
+) -> Result<(&'p [u8], &'p [u8])> {
     let computed = crc32(bytes);
     if computed != place.crc {
         let what = format!("checksum {:#010x}, computed {computed:#010x}", place.crc);
         return Err(damaged(open, place, &what));
     }
-    let event = || {
+    let parts = || {
         let span = record::decode(bytes, 0).filter(|span| span.op == OP_EVENT)?;
-        let stream = bytes.get(span.key_begin..span.value_begin)?;
-        let view = event::decode(bytes.get(span.value_begin..)?)?;
-        (view.position == position).then_some((stream, view))
+        let key = bytes.get(span.key_begin..span.value_begin)?;
+        Some((key, bytes.get(span.value_begin..)?))
     };
-    let other = || {
-        damaged(
-            open,
-            place,
-            &format!("it is not the event at position {position}"),
-        )
-    };
-    event().ok_or_else(other)
+    parts().ok_or_else(|| damaged(open, place, "it is no event"))
 }
 
 fn damaged(open: &OpenFile, place: &Place, what: &str) -> Error {

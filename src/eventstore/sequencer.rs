@@ -279,7 +279,7 @@ impl Sequencer {
                 Ok(Some(receipt)) => {
                     // What was written in a lazy mode may not be durable yet.
                     let durable = match turn.taken[at].durability {
-                        Durability::Durable => self.wal.sync(),
+                        Durability::Durable => self.sync(),
                         Durability::AsOpened => Ok(()),
                     };
                     turn.results[at] = Some(durable.map(|()| receipt));
@@ -637,6 +637,15 @@ impl Sequencer {
                 Ok(())
             }
         }
+    }
+
+    /// Makes everything that was appended before durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        let synced = self.wal.sync();
+        if synced.is_err() {
+            self.withdraw();
+        }
+        synced
     }
 
     /// After a failed sync, readers go on to what is durable and no further.

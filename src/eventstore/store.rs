@@ -207,7 +207,7 @@ impl EventStore {
 
     /// Makes everything that was appended before durable.
     pub fn sync(&self) -> Result<()> {
-        self.source.wal.sync()
+        self.sequencer.sync()
     }
 
     // ---- reading -----------------------------------------------------------------------------

@@ -170,6 +170,7 @@ impl<'a> Tags<'a> {
     }
 }
 
+#[inline]
 fn get_bytes<'a>(bytes: &'a [u8], at: &mut usize, len_max: usize) -> Option<&'a [u8]> {
     let len = usize::try_from(varint::get(bytes, at)?).ok()?;
     if len > len_max {
@@ -221,6 +222,7 @@ impl EventView<'_> {
 
 /// The event in the value of a record with [`OP_EVENT`]; `None` if that is not one.
 #[must_use]
+#[inline(always)] // what it returns is large: copying it costs as much as decoding
 pub fn decode(value: &[u8]) -> Option<EventView<'_>> {
     let flags = *value.first()?;
     if flags & event_flag::RESERVED != 0 {

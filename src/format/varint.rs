@@ -15,7 +15,19 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
 /// The number at `*at`, which is moved behind it; `None` if it is cut off, or written with more
 /// bytes than it needs, or greater than 2^64 - 1.
 #[must_use]
+#[inline]
 pub fn get(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    // Most are small.
+    match bytes.get(*at) {
+        Some(&byte) if byte < 0x80 => {
+            *at += 1;
+            Some(u64::from(byte))
+        }
+        _ => get_long(bytes, at),
+    }
+}
+
+fn get_long(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
     for index in 0..LEN_MAX {
         let byte = *bytes.get(at.checked_add(index)?)?;

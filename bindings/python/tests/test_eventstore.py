@@ -518,7 +518,9 @@ class Opening(Case):
             "event_at": lambda: store.event_at(1), "event_by_id": lambda: store.event_by_id(ID),
             "stream_info": lambda: store.stream_info("a"), "streams": store.streams, "categories": store.categories,
             "types": store.types, "tags": store.tags, "saved_position": lambda: store.saved_position("p"),
-            "state": lambda: store.state(b"k"), "last_position": store.last_position, "stat": store.stat,
+            "state": lambda: store.state(b"k"), "last_position": store.last_position,
+            "save_snapshot": lambda: store.save_snapshot(b"k", 1, 1, b""), "load_snapshot": lambda: store.load_snapshot(b"k"),
+            "delete_snapshots": lambda: store.delete_snapshots(b"k"), "stat": store.stat,
             "wal_stat": store.wal_stat, "recovery_report": store.recovery_report, "__iter__": lambda: iter(store),
             "__enter__": store.__enter__,
         }

@@ -24,9 +24,10 @@ from ._errors import (Busy, BufferTooSmall, Closed, ConcurrencyConflict, Conflic
                       NoMemory, NotALog, NotFound, Poisoned, ReadOnly, Timeout, TooLarge, Truncated, Unclean,
                       Unsupported)
 from ._events import (ANY, EXISTS, NONE, AppendReceipt, Condition, Event, Name, NewEvent, Query, QueryItem,
-                      StreamInfo)
+                      Snapshot, StreamInfo)
 from ._eventstore import EventCursor, EventStore, EventStoreStat
 from ._native import LibraryNotFound
+from ._projection import Projection, on, reconstruct_state
 from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_GAP, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
                        PUT, Batch, Checkpoint, Op, Record)
 from ._repair import Repair, repair, verify
@@ -36,7 +37,8 @@ from ._wal import Wal
 __all__ = [
     "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport", "Repair", "verify", "repair",
     "EventStore", "EventCursor", "EventStoreStat", "NewEvent", "Event", "Query", "QueryItem", "Condition",
-    "AppendReceipt", "StreamInfo", "Name", "Conflict", "ANY", "NONE", "EXISTS",
+    "AppendReceipt", "StreamInfo", "Snapshot", "Name", "Conflict", "ANY", "NONE", "EXISTS",
+    "Projection", "on", "reconstruct_state",
     "PUT", "DELETE", "OP_APPLICATION_MIN",
     "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN", "KIND_GAP",
     "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",

@@ -216,7 +216,7 @@ class Conflict(NamedTuple):
     """
 
     kind: str
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody needs here
     name: str
     expected: int
     actual: int

@@ -16,7 +16,7 @@ import operator
 import uuid
 from array import array
 from collections.abc import Collection, Mapping
-from ctypes import c_void_p, cast, string_at
+from ctypes import c_char_p, c_void_p, cast, string_at
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -144,7 +144,7 @@ EventTuple = Tuple[int, str, int, str, bytes]
 """(position, stream, stream_version, type, data)"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class QueryItem:
     """Events that are of one of these types and have all of these tags. No types: of any type."""
 
@@ -156,7 +156,7 @@ class QueryItem:
         object.__setattr__(self, "tags", _texts(tags, "tags of a QueryItem"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Query:
     """Events that match at least one of the items. Without items: every event.
 
@@ -219,6 +219,14 @@ class Name(NamedTuple):
     last_position: int
 
 
+class Snapshot(NamedTuple):
+    """A saved state: the version that it is of, the position up to which events are in it, and its bytes."""
+
+    version: int
+    position: int
+    data: bytes
+
+
 # --- In ---------------------------------------------------------------------------------------
 
 
@@ -279,7 +287,7 @@ def pack_events(events: Iterable[NewEvent]) -> Optional[PackedEvents]:
 
 
 def _address(data: bytes) -> int:
-    return cast(data, c_void_p).value or 0
+    return cast(c_char_p(data), c_void_p).value or 0
 
 
 def _set_numbers(packed: PackedEvents, field: str, numbers: "array[int]") -> None:
@@ -336,7 +344,7 @@ def _tags_column(tags: Sequence[Collection[str]]) -> "Tuple[array[int], List[str
 def _bytes_column(values: Sequence[BytesLike], name: str) -> "Tuple[array[int], bytes]":
     """As `_pack_parts` of the log does, a look at each only if one is no plain buffer."""
     try:
-        lens = list(map(len, values))  # type: ignore[arg-type]
+        lens = list(map(len, values))
         joined = b"".join(values)
         if sum(lens) == len(joined):
             return array("I", lens), joined

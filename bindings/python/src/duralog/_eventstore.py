@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from ctypes import byref, c_int32, c_size_t, c_uint64, c_void_p, create_string_buffer, string_at
+from ctypes import addressof, byref, c_int32, c_size_t, c_uint64, c_void_p, create_string_buffer, string_at
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 from uuid import UUID
@@ -17,8 +17,8 @@ from uuid import UUID
 from . import _native
 from ._cursor import Follower, Pages, flat
 from ._errors import BufferTooSmall, ConcurrencyConflict, Conflict, DuplicateEvent, InvalidArgument, NotFound
-from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, NewEvent, Query, StreamInfo, event_of,
-                      event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
+from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, NewEvent, Query, Snapshot, StreamInfo,
+                      event_of, event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
 from ._handles import Handle, last_error
 from ._records import BytesLike, to_bytes, unsigned
 from ._reports import RecoveryReport, Stat, named, recovery_report_of, stat_of
@@ -86,7 +86,7 @@ class EventStore(Handle):
                           sync_interval_batches=sync_interval_batches, sync_interval_ms=sync_interval_ms,
                           segment_bytes_max=segment_bytes_max, recovery=recovery, application_id=application_id)
         options = _native.eventstore_options_t()
-        options.wal = _native.ctypes.addressof(wal)
+        options.wal = addressof(wal)
         library = _native.library()
         store = c_void_p()
         status = library.eventstore_open(directory, options, byref(store))
@@ -281,7 +281,7 @@ class EventStore(Handle):
             kept = create_string_buffer(name, len(name)) if name else None
             read.selection = (_native.EVENTSTORE_READ_STREAM if stream is not None
                               else _native.EVENTSTORE_READ_CATEGORY)
-            read.name = None if kept is None else _native.ctypes.addressof(kept)
+            read.name = None if kept is None else addressof(kept)
             read.name_len = len(name)
         self._call(_open, library.eventstore_read, (byref(read),), out)
         return EventCursor(library, out[0], warns)
@@ -346,6 +346,47 @@ class EventStore(Handle):
             else:
                 return buffer.raw[:length.value]
 
+    # --- Snapshots ----------------------------------------------------------------------------
+
+    def save_snapshot(self, key: BytesLike, version: int, position: int, data: BytesLike, *,
+                      fingerprint: BytesLike = b"") -> None:
+        """Saves a state, beside the events. The newest four of a key are kept; losing one costs time and nothing else.
+
+        version: stream version, or any number that only grows, of which it is true. position: up to which events are
+        in it. fingerprint: by which version of the program it was made.
+        """
+        key, data = to_bytes(key, "key"), to_bytes(data, "data")
+        fingerprint = to_bytes(fingerprint, "fingerprint")
+        self._call(self._library.eventstore_snapshot_save, key, len(key), unsigned(version, 64, "version"),
+                   unsigned(position, 64, "position"), fingerprint, len(fingerprint), data, len(data))
+
+    def load_snapshot(self, key: BytesLike, version_max: Optional[int] = None, *,
+                      fingerprint: BytesLike = b"") -> Optional[Snapshot]:
+        """The newest snapshot of a key, at or before a version, that was made with a fingerprint; or None.
+
+        One that is damaged, or of events that the store does not have any more, is passed over.
+        """
+        key, fingerprint = to_bytes(key, "key"), to_bytes(fingerprint, "fingerprint")
+        version = (1 << 64) - 1 if version_max is None else unsigned(version_max, 64, "version_max")
+        out: List[Any] = []
+        try:
+            self._call(_open, self._library.eventstore_snapshot_load, (key, len(key), version, fingerprint, len(fingerprint)),
+                       out)
+        except NotFound:
+            return None
+        pointer = out[0]
+        try:
+            found = _native.eventstore_snapshot_info_t()
+            _check(self._library, self._library.eventstore_snapshot_info(pointer, byref(found)))
+            return Snapshot(found.version, found.position, string_at(found.data, found.data_len))
+        finally:
+            self._library.eventstore_snapshot_close(pointer)
+
+    def delete_snapshots(self, key: BytesLike) -> None:
+        """Deletes all snapshots of a key."""
+        key = to_bytes(key, "key")
+        self._call(self._library.eventstore_snapshot_delete, key, len(key))
+
     # --- What it tells about itself -----------------------------------------------------------
 
     def last_position(self) -> int:
@@ -385,7 +426,7 @@ def _open(owner: int, function: Callable[..., int], arguments: Tuple[Any, ...], 
 def _condition(condition: Any) -> Tuple[Query, int]:
     if not isinstance(condition, tuple) or len(condition) != 2:
         raise TypeError(f"a condition must be a Condition or (query, after), not {type(condition).__name__}")
-    return condition  # type: ignore[return-value]
+    return condition
 
 
 @contextmanager

@@ -190,6 +190,8 @@ def event_of_line(line: bytes, namespace: uuid.UUID = NAMESPACE) -> NewEvent:
                               ("content_type", str, "a text")):
         if name in fields:
             optional[name] = take(name, kinds, what)
+    if not all(isinstance(tag, str) for tag in optional.get("tags", ())):
+        raise _Damaged("tags is not a list of texts")
     for name in ("correlation_id", "causation_id"):
         if name in fields:
             value = take(name, str, "a text")
@@ -284,8 +286,8 @@ def _metadata_without(metadata: bytes) -> Tuple[Dict[str, str], Optional[str]]:
     if text is None or not text.startswith(_KEPT_BEGIN):
         return {}, text
     value, end = _value_at(text, len(_KEPT_BEGIN))
-    if not isinstance(value, dict):
-        return {}, text
+    if not isinstance(value, dict) or text[end] not in ",}":
+        return {}, text  # not of an import
     kept = {name: raw for name, (_, raw) in _fields_of(text[len(_KEPT_BEGIN):end]).items()}
     return kept, kept.get("metadata") or ("{" + text[end + 1:] if text[end] == "," else "{}")
 
@@ -390,15 +392,15 @@ def _append(store: EventStore, batch: List[Tuple[int, NewEvent]], imported: int,
     except DuplicateEvent as error:
         there = {}
         for id in error.event_ids:
-            found = store.event_by_id(id)
-            if found is not None:
-                there[id] = found
+            known_event = store.event_by_id(id)
+            if known_event is not None:
+                there[id] = known_event
     except (InvalidArgument, TooLarge) as error:
         raise _failure_of(new.values(), error, imported) from None
-    for id, event in there.items():
-        line, wanted = new.pop(id)
-        if not _same(event, wanted):
-            raise ImportFailed(line, f"its event_id belongs to the event at position {event.position}, which says "
+    for id, found in there.items():
+        line, event = new.pop(id)
+        if not _same(found, event):
+            raise ImportFailed(line, f"its event_id belongs to the event at position {found.position}, which says "
                                "something else", imported)
     known += len(there)
     if new:

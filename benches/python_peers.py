@@ -1,0 +1,244 @@
+"""One measurement from Python, as duralog-bench asks for it: prints names and numbers, one a line.
+
+    python_peers.py WORKLOAD CONTENDER WORK FIXTURES BATCHES RECORDS STREAM_READS EVENTS
+
+Duralog is the package of bindings/python with the library that DURALOG_LIBRARY names; its peers are
+the modules sqlite3, as fast as it goes, and lmdb. Ends with status 77 and a reason if something is
+not there.
+"""
+
+import importlib
+import os
+import random
+import sqlite3
+import sys
+import time
+from collections import deque
+
+STREAMS = 10_000
+RECORD_LEN = 256
+LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def skip(reason):
+    print(reason, file=sys.stderr)
+    sys.exit(77)
+
+
+def module(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        skip(f"no module {name}")
+
+
+def duralog():
+    if "DURALOG_LIBRARY" not in os.environ:
+        skip("DURALOG_LIBRARY names no library")
+    return module("duralog")
+
+
+def sqlite(path, durable=True):
+    connection = sqlite3.connect(path, isolation_level=None)
+    for setting in ("journal_mode=WAL", f"synchronous={'FULL' if durable else 'OFF'}", "cache_size=-65536",
+                    "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {setting}")
+    return connection
+
+
+def resident(name):
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Meter:
+    """As that of src/meter.rs, without syncs: they are not counted here."""
+
+    def __init__(self):
+        try:
+            with open("/proc/self/clear_refs", "w") as refs:
+                refs.write("5")
+        except OSError:
+            pass
+        self.before = resident("VmRSS:")
+
+    def __enter__(self):
+        self.began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self.began
+        print("rss", max(0.0, resident("VmHWM:") - self.before))
+
+
+def consume(iterator):
+    """Runs through all of it, as fast as Python can, and keeps nothing; tells how many there were."""
+    count = 0
+
+    def counted():
+        nonlocal count
+        for count, _ in enumerate(iterator, 1):
+            yield
+
+    deque(counted(), maxlen=0)
+    return count
+
+
+def pages(cursor, size=1000):
+    while True:
+        rows = cursor.fetchmany(size)
+        if not rows:
+            return
+        yield rows
+
+
+def flat(lists):
+    from itertools import chain
+    return chain.from_iterable(lists)
+
+
+def at_most(iterator, count):
+    from itertools import islice
+    return islice(iterator, count)
+
+
+def records(count):
+    source = random.Random(7)
+    pool = bytes(source.choices(LETTERS, k=1 << 16))
+    starts = [source.randrange(len(pool) - RECORD_LEN) for _ in range(count)]
+    return [pool[start:start + RECORD_LEN] for start in starts]
+
+
+def check(found, expected):
+    if found != expected:
+        sys.exit(f"{found} found, expected {expected}")
+
+
+def tell_rate(name, count, meter):
+    print(f"{name}_per_s", count / meter.seconds)
+
+
+# --- Workloads --------------------------------------------------------------------------------
+
+
+def batch_100(contender, work, batches):
+    data = records(100 * 64)
+    lots = [data[begin:begin + 100] for begin in range(0, len(data), 100)]
+    if contender == "duralog":
+        path = os.path.join(work, "log")
+        wal_class = duralog().Wal
+        meter = Meter()
+        with wal_class(path) as wal:
+            with meter:
+                for number in range(batches):
+                    wal.append_batch(lots[number % len(lots)])
+        with wal_class(path) as wal:
+            check(consume(wal.tuples()), batches * 100)
+    else:
+        path = os.path.join(work, "log.db")
+        meter = Meter()
+        connection = sqlite(path)
+        connection.execute("CREATE TABLE log(seq INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+        lots = [[(value,) for value in lot] for lot in lots]
+        with meter:
+            for number in range(batches):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("INSERT INTO log(data) VALUES(?)", lots[number % len(lots)])
+                connection.execute("COMMIT")
+        connection.close()
+        check(sqlite(path).execute("SELECT count(*) FROM log").fetchone()[0], batches * 100)
+    tell_rate("records", batches * 100, meter)
+
+
+def replay(contender, work, fixtures, count, values_only):
+    if contender == "duralog":
+        wal_class = duralog().Wal
+        if values_only and not hasattr(wal_class, "values"):
+            skip("the package gives no values alone yet")
+        with wal_class(os.path.join(fixtures, "log-100"), read_only=True) as wal:
+            with Meter() as meter:
+                found = consume(at_most(wal.values() if values_only else wal.tuples(), count))
+    elif contender == "sqlite":
+        connection = sqlite(os.path.join(fixtures, "log.db"))
+        columns = "data" if values_only else "seq, 1, x'', data"
+        with Meter() as meter:
+            rows = connection.execute(f"SELECT {columns} FROM log ORDER BY seq LIMIT ?", (count,))
+            found = consume(flat(pages(rows)))
+    else:
+        lmdb = module("lmdb")
+        with lmdb.open(os.path.join(work, "lmdb"), map_size=count * 1024 + (1 << 20), sync=False) as env:
+            data = records(4096)
+            with env.begin(write=True) as transaction:
+                for number in range(count):
+                    key = number.to_bytes(8, "big")
+                    transaction.put(key, data[number % len(data)], append=True)
+            with env.begin() as transaction, Meter() as meter:
+                found = consume(transaction.cursor().iternext(keys=False, values=True))
+    check(found, count)
+    tell_rate("records", count, meter)
+
+
+def event_store(fixtures):
+    package = duralog()
+    if not hasattr(package, "EventStore"):
+        skip("the package has no EventStore yet")
+    return package.EventStore(os.path.join(fixtures, "events", "store"), read_only=True)
+
+
+SELECT = "SELECT position, stream, version, type, time, data FROM events"
+
+
+def event_scan(contender, fixtures, count, events):
+    count = min(count, events)
+    if contender == "duralog":
+        with event_store(fixtures) as store:
+            with Meter() as meter:
+                found = consume(at_most(store.read_all(), count))
+    else:
+        connection = sqlite(os.path.join(fixtures, "events", "store.db"))
+        with Meter() as meter:
+            rows = connection.execute(f"{SELECT} ORDER BY position LIMIT ?", (count,))
+            found = consume(flat(pages(rows)))
+    check(found, count)
+    tell_rate("events", count, meter)
+
+
+def event_streams(contender, fixtures, reads, events):
+    names = [f"account-{number * 7919 % STREAMS:06}" for number in range(reads)]
+    found = 0
+    if contender == "duralog":
+        with event_store(fixtures) as store:
+            with Meter() as meter:
+                for name in names:
+                    found += len(list(store.read_stream(name)))
+    else:
+        connection = sqlite(os.path.join(fixtures, "events", "store.db"))
+        with Meter() as meter:
+            for name in names:
+                found += len(connection.execute(f"{SELECT} WHERE stream = ? ORDER BY version", (name,)).fetchall())
+    check(found, reads * (events // STREAMS))
+    print("us", meter.seconds * 1e6 / reads)
+
+
+def main():
+    workload, contender, work, fixtures = sys.argv[1:5]
+    batches, count, reads, events = map(int, sys.argv[5:9])
+    if workload == "py-batch-100":
+        batch_100(contender, work, batches)
+    elif workload == "py-replay-tuples":
+        replay(contender, work, fixtures, count, False)
+    elif workload == "py-replay-values":
+        replay(contender, work, fixtures, count, True)
+    elif workload == "py-es-scan":
+        event_scan(contender, fixtures, count, events)
+    elif workload == "py-es-stream-100":
+        event_streams(contender, fixtures, reads, events)
+    else:
+        sys.exit(f"no workload {workload!r}")
+
+
+if __name__ == "__main__":
+    main()

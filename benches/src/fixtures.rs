@@ -1,0 +1,107 @@
+//! What is made before the rounds begin, once, and read or appended to in all of them.
+
+use crate::catalog::Fixture;
+use crate::event_work;
+use crate::log_work::small_log;
+use crate::payload::Payload;
+use crate::scale::{Scale, RECORD_LEN};
+use crate::system;
+use crate::writers::{self, Places, Writer};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Bytes that a fixture takes at most, about.
+pub fn space(fixture: Fixture, scale: Scale) -> u64 {
+    let records = scale.replay_records;
+    match fixture {
+        Fixture::Raw => raw_len(scale),
+        Fixture::Log100 => records * 900,
+        Fixture::Log1 => records * 340,
+        Fixture::SmallLogs => scale.small_logs * (400 << 10),
+        Fixture::Events => scale.events * 900,
+        Fixture::EventsAppend => scale.events * 1600,
+    }
+}
+
+fn raw_len(scale: Scale) -> u64 {
+    (scale.mib_batches << 20).max(scale.replay_records * RECORD_LEN as u64)
+}
+
+pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
+    match fixture {
+        Fixture::Raw => {
+            let payload = Payload::new();
+            let mut file = File::create(dir.join("raw"))?;
+            for index in 0..raw_len(scale).div_ceil(1 << 20) {
+                file.write_all(payload.records(index, 1, 1 << 20))?;
+            }
+            file.sync_all()?;
+        }
+        Fixture::Log100 => {
+            for (contender, count) in [("duralog", 100), ("ndjson", 1000), ("sqlite", 10_000)] {
+                fill_log(contender, dir, scale, count);
+            }
+            fs::rename(dir.join("log"), dir.join("log-100"))?;
+        }
+        Fixture::Log1 => {
+            fill_log("duralog", dir, scale, 1);
+            fs::rename(dir.join("log"), dir.join("log-1"))?;
+            // The others are the same, whether they were written in batches or not.
+            for (contender, name, count) in
+                [("ndjson", "log.ndjson", 1000), ("sqlite", "log.db", 10_000)]
+            {
+                if !dir.join(name).exists() {
+                    fill_log(contender, dir, scale, count);
+                }
+            }
+        }
+        Fixture::SmallLogs => {
+            let payload = Payload::new();
+            for number in 0..scale.small_logs {
+                let work = &small_log(dir, number);
+                fs::create_dir_all(work)?;
+                for contender in ["duralog", "ndjson", "sqlite"] {
+                    let fixtures = dir;
+                    let mut writer = writers::open(contender, Places { work, fixtures }, false);
+                    writer.write(payload.records(number, 1, RECORD_LEN), RECORD_LEN);
+                    writer.close();
+                }
+            }
+        }
+        Fixture::Events | Fixture::EventsAppend => {
+            let name = match fixture {
+                Fixture::Events => "events",
+                _ => "events-append",
+            };
+            let dir = dir.join(name);
+            fs::create_dir_all(&dir)?;
+            for contender in ["duralog", "sqlite"] {
+                event_work::fill_fixture(contender, &dir, scale.events);
+            }
+        }
+    }
+    system::settle();
+    Ok(())
+}
+
+fn fill_log(contender: &str, dir: &Path, scale: Scale, count: u64) {
+    let payload = Payload::new();
+    let places = Places {
+        work: dir,
+        fixtures: dir,
+    };
+    let mut writer: Box<dyn Writer> = writers::open(contender, places, false);
+    let mut written = 0;
+    while written < scale.replay_records {
+        let count = count.min(scale.replay_records - written);
+        writer.write(
+            payload.records(written, count as usize, RECORD_LEN),
+            RECORD_LEN,
+        );
+        written += count;
+    }
+    writer.close();
+    let found = writers::count(contender, places);
+    assert_eq!(found, Some(scale.replay_records), "records found in it");
+}
