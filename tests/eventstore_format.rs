@@ -1161,7 +1161,7 @@ fn broken_batches() -> Vec<Broken> {
     add(
         "20.2 a stream version left out",
         again,
-        Some(ErrorKind::Internal),
+        corrupt,
         "stream_version",
     );
     let twice = vec![

@@ -108,6 +108,28 @@ class Appending(Case):
                         found = [getattr(event, name + "_ns" if name == "occurred" else name) for event in events]
                     self.assertEqual(found, made, name)
 
+    def test_tags_of_every_length(self):
+        tags = ["%03d" % length + "x" * (length - 3) for length in range(3, 256)]
+        with EventStore(self.path, sync="manual") as store:
+            for begin in range(0, len(tags), 64):
+                some = tuple(tags[begin:begin + 64])
+                store.append([NewEvent("a", "T", tags=some)])
+                self.assertEqual(store.event_at(store.last_position()).tags, some)
+                self.assertEqual(next(store.read_all(backward=True)).tags, some)
+            self.assertEqual([name.name for name in store.tags()], tags)
+
+    def test_ids_of_all_kinds_in_one_append(self):
+        ids = [uuid.uuid4() for _ in range(8)]
+        forms = ([*ids], [id.bytes for id in ids], [id.bytes if n % 2 else id for n, id in enumerate(ids)],
+                 [bytearray(id.bytes) for id in ids])
+        for form in forms:
+            with EventStore(self.path + str(id(form)), sync="manual") as store:
+                store.append([NewEvent("a", "T", id=some, correlation_id=some) for some in form])
+                self.assertEqual([(event.id, event.correlation_id) for event in store], list(zip(ids, ids)))
+                for bad in (form[:7] + [bytes(16)], form[:7] + [b"short"], form[:7] + [uuid.UUID(int=0)], form[:7] + ["x"]):
+                    with self.assertRaisesRegex((ValueError, TypeError), "causation_id of event 7"):
+                        store.append([NewEvent("a", "T", causation_id=some) for some in bad])
+
     def test_str_where_bytes_are_meant_is_refused_and_bytes_where_text_is(self):
         with EventStore(self.path) as store:
             for call in (lambda: store.append([NewEvent("a", "T", "text")]),

@@ -268,16 +268,14 @@ def pack_events(events: Iterable[NewEvent]) -> Optional[PackedEvents]:
             _set_lens(packed, f"{name}_lens", _bytes_column(values, name), parts)
     for name, given in (("id", ids), ("correlation_id", correlation_ids), ("causation_id", causation_ids)):
         if given.count(None) < len(items):
-            column = b"".join([_NO_ID if value is None else id_bytes(value, f"{name} of event {index}")
-                               for index, value in enumerate(given)])
+            column = _ids_column(given, name)
             packed.kept.append(column)
             setattr(columns, f"{name}s", _address(column))
     if schema_versions.count(0) < len(items):
         numbers = [unsigned(value, 64, f"schema_version of event {index}") for index, value in enumerate(schema_versions)]
         _set_numbers(packed, "schema_versions", array("Q", numbers))
     if occurred.count(None) < len(items):
-        times = [0 if value is None else ns_of(value, f"occurred of event {index}") for index, value in enumerate(occurred)]
-        _set_numbers(packed, "occurred_ns", array("q", times))
+        _set_numbers(packed, "occurred_ns", _times_column(occurred))
         _set_numbers(packed, "has_occurred", array("B", [value is not None for value in occurred]))
     joined = b"".join(parts)
     packed.kept.append(joined)
@@ -354,6 +352,30 @@ def _bytes_column(values: Sequence[BytesLike], name: str) -> "Tuple[array[int], 
         raise TooLarge(f"{name} of an event has 4 GiB or more; nothing was written") from None
     parts = [to_bytes(value, f"{name} of event {index}") for index, value in enumerate(values)]
     return array("I", map(len, parts)), b"".join(parts)
+
+
+def _ids_column(given: Sequence[Optional[Id]], name: str) -> bytes:
+    """16 bytes for each; zeros for those that are None."""
+    ids: Sequence[Any] = given
+    kinds = set(map(type, given))
+    if kinds == {uuid.UUID}:
+        ids = [id.bytes for id in ids]
+        kinds = {bytes}
+    if kinds == {bytes} and set(map(len, ids)) == {16} and _NO_ID not in ids:
+        return b"".join(ids)
+    return b"".join([_NO_ID if value is None else id_bytes(value, f"{name} of event {index}")
+                     for index, value in enumerate(given)])
+
+
+def _times_column(given: Sequence[Optional[Time]]) -> "array[int]":
+    """Nanoseconds; 0 for those that are None."""
+    if set(map(type, given)) == {int}:
+        try:
+            return array("q", given)  # type: ignore[arg-type]
+        except OverflowError:
+            pass
+    return array("q", [0 if value is None else ns_of(value, f"occurred of event {index}")
+                       for index, value in enumerate(given)])
 
 
 def id_bytes(value: Id, what: str) -> bytes:
