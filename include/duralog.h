@@ -2326,7 +2326,7 @@ duralog_status_t eventstore_snapshot_close(eventstore_snapshot_t *snapshot);
  *
  * key, key_len: 1 to 1024 bytes.
  *
- * Returns DURALOG_OK, also if there are none; DURALOG_E_IO.
+ * Returns DURALOG_OK, also if there are none; DURALOG_E_IO, DURALOG_E_READ_ONLY.
  */
 duralog_status_t eventstore_snapshot_delete(eventstore_t *store,
                                             const uint8_t *key,

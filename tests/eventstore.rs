@@ -521,6 +521,17 @@ fn the_newest_snapshot_that_fits_is_given_and_a_bad_one_is_as_good_as_none() {
         b"9"
     );
     assert_eq!(load(&store, 3, b"v1"), None, "only four are kept");
+    let reading = EventStoreOptions {
+        wal: duralog::WalOptions {
+            how: duralog::OpenHow::ReadOnly,
+            ..duralog::WalOptions::default()
+        },
+        ..EventStoreOptions::default()
+    };
+    let reader = EventStore::open(&path, &reading).unwrap();
+    let refused = reader.delete_snapshots(b"a").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+    assert!(reader.load_snapshot(b"a", 9, b"v1").unwrap().is_some());
     store.delete_snapshots(b"a").unwrap();
     assert!(store.load_snapshot(b"a", 9, b"v1").unwrap().is_none());
 }

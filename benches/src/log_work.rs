@@ -108,11 +108,12 @@ pub fn append_together(
     out: &mut Measured,
 ) {
     let payload = Payload::new();
+    let empty = || Latencies::with_capacity(1 << 14);
+    let each: Vec<Latencies> = std::iter::repeat_with(empty).take(threads).collect();
     let mut meter = Meter::new();
     let log = group::open(contender, places);
     let barrier = Barrier::new(threads + 1);
-    let thread = |number: usize| {
-        let mut latencies = Latencies::with_capacity(1 << 14);
+    let thread = |number: usize, mut latencies: Latencies| {
         let mut index = number as u64 * 1_000_003;
         barrier.wait();
         let began = Instant::now();
@@ -124,8 +125,9 @@ pub fn append_together(
         latencies
     };
     let each: Vec<Latencies> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads)
-            .map(|number| scope.spawn(move || thread(number)))
+        let (thread, each) = (&thread, each.into_iter().enumerate());
+        let handles: Vec<_> = each
+            .map(|(number, latencies)| scope.spawn(move || thread(number, latencies)))
             .collect();
         barrier.wait();
         meter.begin();

@@ -250,18 +250,16 @@ fn check_space(workloads: &[&Workload], scale: Scale, dir: &Path) -> Result<(), 
     Ok(())
 }
 
-type Rounds = Vec<(&'static str, Vec<Vec<(String, f64)>>)>;
-
 /// All rounds of a workload, the contenders one after the other in each.
 fn rounds(
     workload: &'static Workload,
     options: &Options,
     dir: &Path,
     fixtures: &Path,
-) -> Result<Rounds, String> {
+) -> Result<Vec<table::OfContender>, String> {
     eprint!("{}:", workload.name);
     let of = |&contender: &&'static str| (contender, Vec::new());
-    let mut measured: Rounds = workload.contenders.iter().map(of).collect();
+    let mut measured: Vec<table::OfContender> = workload.contenders.iter().map(of).collect();
     let mut skipped: Vec<&str> = Vec::new();
     for round in 0..options.rounds {
         eprint!(" {}", round + 1);

@@ -190,8 +190,8 @@ pub fn table(results: &[Result], about: &[(&str, String)]) -> String {
         for other in others.filter(|figures| !COLUMNS.contains(&figures.contender)) {
             let name = format!("  beside {}", other.contender);
             let figure = spread(other);
-            let ratio = result.ratio(other.contender).unwrap_or(0.0);
-            let ratio = format!("Duralog is {ratio:.2} x this");
+            let ratio = result.ratio(other.contender);
+            let ratio = ratio.map_or(String::new(), |ratio| format!("Duralog is {ratio:.2} x this"));
             rows.push(vec![name, String::new(), figure, ratio]);
         }
     }
@@ -294,11 +294,13 @@ pub fn json(results: &[Result], about: &[(&str, String)]) -> String {
     text
 }
 
-/// The rows of a workload, from what its processes measured: for each contender the names and
-/// numbers of each round; and what others did meanwhile.
+/// A contender, and the names and numbers that its processes gave, round by round.
+pub type OfContender = (&'static str, Vec<Vec<(String, f64)>>);
+
+/// The rows of a workload, from what its processes measured, and what others did meanwhile.
 pub fn results_of(
     workload: &'static Workload,
-    measured: &[(&'static str, Vec<Vec<(String, f64)>>)],
+    measured: &[OfContender],
     others: f64,
 ) -> Vec<Result> {
     let rows = workload.rows.iter().map(|row| (row, false));

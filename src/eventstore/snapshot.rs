@@ -60,11 +60,7 @@ impl EventStore {
             let message = format!("{} bytes, at most {DATA_LEN_MAX} are allowed", data.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
-        let source = self.source.as_ref();
-        if source.is_read_only() {
-            let message = "the event store was opened for reading only";
-            return Err(Error::new(ErrorKind::ReadOnly, message));
-        }
+        let source = self.writable_source()?;
         let last = self.last_position()?;
         if position > last {
             let message = format!("position {position} of a snapshot, the last one is {last}");
@@ -124,10 +120,18 @@ impl EventStore {
         Ok(None)
     }
 
+    fn writable_source(&self) -> Result<&Source> {
+        if self.source.is_read_only() {
+            let message = "the event store was opened for reading only";
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        Ok(self.source.as_ref())
+    }
+
     /// Deletes all snapshots of `key`.
     pub fn delete_snapshots(&self, key: &[u8]) -> Result<()> {
         check(key, &[])?;
-        let folder = Folder::of(self.source.as_ref(), key);
+        let folder = Folder::of(self.writable_source()?, key);
         for version in folder.versions()? {
             let path = folder.path(version);
             match folder.vfs.unlink(&path) {

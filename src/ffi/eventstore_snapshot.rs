@@ -185,7 +185,7 @@ pub unsafe extern "C" fn eventstore_snapshot_close(
 ///
 /// key, key_len: 1 to 1024 bytes.
 ///
-/// Returns DURALOG_OK, also if there are none; DURALOG_E_IO.
+/// Returns DURALOG_OK, also if there are none; DURALOG_E_IO, DURALOG_E_READ_ONLY.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_snapshot_delete(
     store: *mut eventstore_t,
