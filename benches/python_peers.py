@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import time
 from collections import deque
+from itertools import chain, islice
 
 STREAMS = 10_000
 RECORD_LEN = 256
@@ -41,7 +42,7 @@ def duralog():
 def sqlite(path, durable=True):
     connection = sqlite3.connect(path, isolation_level=None)
     for setting in ("journal_mode=WAL", f"synchronous={'FULL' if durable else 'OFF'}", "cache_size=-65536",
-                    "temp_store=MEMORY"):
+                    "mmap_size=8589934592", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {setting}")
     return connection
 
@@ -93,16 +94,6 @@ def pages(cursor, size=1000):
         if not rows:
             return
         yield rows
-
-
-def flat(lists):
-    from itertools import chain
-    return chain.from_iterable(lists)
-
-
-def at_most(iterator, count):
-    from itertools import islice
-    return islice(iterator, count)
 
 
 def records(count):
@@ -160,13 +151,13 @@ def replay(contender, work, fixtures, count, values_only):
             skip("the package gives no values alone yet")
         with wal_class(os.path.join(fixtures, "log-100"), read_only=True) as wal:
             with Meter() as meter:
-                found = consume(at_most(wal.values() if values_only else wal.tuples(), count))
+                found = consume(islice(wal.values() if values_only else wal.tuples(), count))
     elif contender == "sqlite":
         connection = sqlite(os.path.join(fixtures, "log.db"))
         columns = "data" if values_only else "seq, 1, x'', data"
         with Meter() as meter:
             rows = connection.execute(f"SELECT {columns} FROM log ORDER BY seq LIMIT ?", (count,))
-            found = consume(flat(pages(rows)))
+            found = consume(chain.from_iterable(pages(rows)))
     else:
         lmdb = module("lmdb")
         with lmdb.open(os.path.join(work, "lmdb"), map_size=count * 1024 + (1 << 20), sync=False) as env:
@@ -196,12 +187,12 @@ def event_scan(contender, fixtures, count, events):
     if contender == "duralog":
         with event_store(fixtures) as store:
             with Meter() as meter:
-                found = consume(at_most(store.read_all(), count))
+                found = consume(islice(store.read_all(), count))
     else:
         connection = sqlite(os.path.join(fixtures, "events", "store.db"))
         with Meter() as meter:
             rows = connection.execute(f"{SELECT} ORDER BY position LIMIT ?", (count,))
-            found = consume(flat(pages(rows)))
+            found = consume(chain.from_iterable(pages(rows)))
     check(found, count)
     tell_rate("events", count, meter)
 

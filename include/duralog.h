@@ -1124,11 +1124,11 @@ duralog_status_t eventstore_batch_status(eventstore_t *store,
  * which an event must have one, and tags, all of which it must have. A query without items matches
  * every event.
  *
- *     eventstore_query_open(&query);
- *     eventstore_query_add_item(query);
- *     eventstore_query_add_type(query, "CourseDefined", 13);
- *     eventstore_query_add_type(query, "StudentSubscribed", 17);
- *     eventstore_query_add_tag(query, "course:c1", 9);
+ *  eventstore_query_open(&query);
+ *  eventstore_query_add_item(query);
+ *  eventstore_query_add_type(query, "CourseDefined", 13);
+ *  eventstore_query_add_type(query, "StudentSubscribed", 17);
+ *  eventstore_query_add_tag(query, "course:c1", 9);
  *
  * Movable: one thread at a time, whichever it is. What uses a query keeps a copy.
  */
@@ -1916,9 +1916,9 @@ duralog_status_t eventstore_cursor_close(eventstore_cursor_t *cursor);
 /**
  * Takes the next of the tags of an event.
  *
- *     size_t at = 0;
- *     while (eventstore_tag_next(event.tags, event.tags_len, &at, &tag, &tag_len) == DURALOG_OK)
- *         printf("%.*s\n", (int)tag_len, tag);
+ *  size_t at = 0;
+ *  while (eventstore_tag_next(event.tags, event.tags_len, &at, &tag, &tag_len) == DURALOG_OK)
+ *      printf("%.*s\n", (int)tag_len, tag);
  *
  * tags, tags_len: from an event or a page.
  * at: where to go on; 0 before the first, and moved behind the tag that is taken.

@@ -191,7 +191,9 @@ pub fn table(results: &[Result], about: &[(&str, String)]) -> String {
             let name = format!("  beside {}", other.contender);
             let figure = spread(other);
             let ratio = result.ratio(other.contender);
-            let ratio = ratio.map_or(String::new(), |ratio| format!("Duralog is {ratio:.2} x this"));
+            let ratio = ratio.map_or(String::new(), |ratio| {
+                format!("Duralog is {ratio:.2} x this")
+            });
             rows.push(vec![name, String::new(), figure, ratio]);
         }
     }

@@ -490,9 +490,9 @@ pub unsafe extern "C" fn eventstore_cursor_close(
 
 /// Takes the next of the tags of an event.
 ///
-///     size_t at = 0;
-///     while (eventstore_tag_next(event.tags, event.tags_len, &at, &tag, &tag_len) == DURALOG_OK)
-///         printf("%.*s\n", (int)tag_len, tag);
+///  size_t at = 0;
+///  while (eventstore_tag_next(event.tags, event.tags_len, &at, &tag, &tag_len) == DURALOG_OK)
+///      printf("%.*s\n", (int)tag_len, tag);
 ///
 /// tags, tags_len: from an event or a page.
 /// at: where to go on; 0 before the first, and moved behind the tag that is taken.

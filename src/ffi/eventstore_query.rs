@@ -15,11 +15,11 @@ use std::ffi::c_char;
 /// which an event must have one, and tags, all of which it must have. A query without items matches
 /// every event.
 ///
-///     eventstore_query_open(&query);
-///     eventstore_query_add_item(query);
-///     eventstore_query_add_type(query, "CourseDefined", 13);
-///     eventstore_query_add_type(query, "StudentSubscribed", 17);
-///     eventstore_query_add_tag(query, "course:c1", 9);
+///  eventstore_query_open(&query);
+///  eventstore_query_add_item(query);
+///  eventstore_query_add_type(query, "CourseDefined", 13);
+///  eventstore_query_add_type(query, "StudentSubscribed", 17);
+///  eventstore_query_add_tag(query, "course:c1", 9);
 ///
 /// Movable: one thread at a time, whichever it is. What uses a query keeps a copy.
 pub struct eventstore_query_t {
