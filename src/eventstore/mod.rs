@@ -16,7 +16,6 @@ mod anchor;
 mod catalog;
 mod columns;
 mod decide;
-#[allow(dead_code, unused_imports)]
 mod index;
 mod lists;
 mod published;

@@ -335,10 +335,8 @@ impl Sequencer {
             }
         }
         desk.payloads.truncate(64);
-        if let Err(error) = self.catalog.grown() {
-            // The index stays in memory; the events are in the log.
-            drop(error);
-        }
+        // What of the index can't be written stays in memory; the events are in the log.
+        let _ = self.catalog.grown();
     }
 
     /// `None`: it is accepted. A receipt: it was carried out before.

@@ -9,6 +9,7 @@
 
 use super::{KeyKind, Layer, ListHead, Place, Value};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::event::category_of;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -78,11 +79,6 @@ impl List {
             List::Many(many) => (many.capacity() - before) * size_of::<u32>(),
         }
     }
-}
-
-/// The category of a stream: what stands before the first `-`, or all of it.
-fn category_of(stream: &[u8]) -> &[u8] {
-    stream.split(|&byte| byte == b'-').next().unwrap_or(stream)
 }
 
 impl MemoryIndex {
