@@ -110,6 +110,29 @@ mod visible {
             held(order, self.0.wait(inner))
         }
 
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            longest: std::time::Duration,
+        ) -> LockResult<(MutexGuard<'a, T>, std::sync::WaitTimeoutResult)> {
+            let order = guard.order;
+            let Some(inner) = guard.inner.take() else {
+                unreachable!("only a guard that was given away has none")
+            };
+            order.store(1, Ordering::Release);
+            let (inner, timed_out) = match self.0.wait_timeout(inner, longest) {
+                Ok(waited) => waited,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+            held(order, Ok(inner))
+                .map(|guard| (guard, timed_out))
+                .map_err(|poisoned| PoisonError::new((poisoned.into_inner(), timed_out)))
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }

@@ -4,44 +4,10 @@
 //! at the position again afterwards, so that no wake-up is lost: either the appender sees the
 //! announcement, or the waiter sees the position.
 
-use crate::vfs::os::EventFd;
+use crate::vfs::bell::Bell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-/// A file descriptor that is readable while there may be something new.
-#[derive(Debug)]
-pub(super) struct Bell {
-    fd: EventFd,
-    /// It was rung since it was silenced: ringing again costs nothing.
-    rung: AtomicBool,
-}
-
-impl Bell {
-    pub(super) fn new() -> std::io::Result<Bell> {
-        Ok(Bell {
-            fd: EventFd::new()?,
-            rung: AtomicBool::new(false),
-        })
-    }
-
-    pub(super) fn fd(&self) -> i32 {
-        self.fd.number()
-    }
-
-    pub(super) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst) {
-            self.fd.signal();
-        }
-    }
-
-    /// To be called before looking for what is new: what comes later rings again.
-    pub(super) fn silence(&self) {
-        if self.rung.swap(false, Ordering::SeqCst) {
-            self.fd.drain();
-        }
-    }
-}
 
 /// See the module.
 #[derive(Debug)]

@@ -4,7 +4,6 @@
 //! position, and wait for it to grow when it is reached. Nothing is handed over in memory from who
 //! appends, so there is nothing that could overflow, and a slow subscriber costs the writer nothing.
 
-use super::published::Bell;
 use super::reader::{EventPage, Progress};
 use super::request::{check_len, AppendRequest, Prepared, SideRecord};
 use super::selection::{Direction, Read, Selection};
@@ -12,6 +11,7 @@ use super::sequencer::Sequencer;
 use super::store::{EventStore, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::NAME_LEN_MAX;
+use crate::vfs::bell::Bell;
 use crate::wal::Durability;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

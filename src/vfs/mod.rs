@@ -7,6 +7,7 @@
 //!
 //! Calls return plain [`io::Result`]: what an error means for the log is decided above.
 
+pub(crate) mod bell;
 pub mod os;
 pub mod sim;
 
@@ -28,7 +29,15 @@ pub enum OpenMode {
     CreateNew,
     /// Made if absent; reading and writing.
     Create,
+    /// It must exist; each write goes around the page cache and is durable when it returns
+    /// (`O_DIRECT` and `O_DSYNC`). Offset, length and address of what is written are multiples of
+    /// [`DIRECT_ALIGNMENT`]. `Unsupported` or `InvalidInput`, here or at the first write, where the
+    /// file system can't.
+    Direct,
 }
+
+/// See [`OpenMode::Direct`]. As much as any disk in use asks for.
+pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

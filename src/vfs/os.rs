@@ -131,9 +131,18 @@ fn to_off_t(value: u64) -> io::Result<libc::off_t> {
 /// Opens without following a symbolic link at the end of the path, and refuses what is no regular
 /// file: a device or a directory in place of a segment must be an error, not a surprise.
 fn open_regular(path: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
+    open_regular_with(path, options, 0)
+}
+
+/// Like [`open_regular`], with further flags.
+fn open_regular_with(
+    path: &Path,
+    options: &mut fs::OpenOptions,
+    flags: libc::c_int,
+) -> io::Result<fs::File> {
     // O_NONBLOCK keeps a FIFO in place of a file from blocking the open; regular files ignore it.
     let file = options
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK | flags)
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(
@@ -158,13 +167,20 @@ fn open_mode(mode: OpenMode) -> fs::OpenOptions {
         OpenMode::Create => {
             options.write(true).create(true).truncate(false);
         }
+        OpenMode::Direct => {
+            options.write(true);
+        }
     }
     options
 }
 
 impl Vfs for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = open_regular(path, &mut open_mode(mode))?;
+        let flags = match mode {
+            OpenMode::Direct => libc::O_DIRECT | libc::O_DSYNC,
+            _ => 0,
+        };
+        let file = open_regular_with(path, &mut open_mode(mode), flags)?;
         Ok(Arc::new(RealFile(file)))
     }
 

@@ -117,6 +117,7 @@ fn look_after(log: &mut Stirred) -> bool {
     let idle_since = log.changed;
     let mut groups = log.groups;
     // An error poisons the handle, and its owner learns of it with the next call.
+    committer.write_buffered();
     let looked = committer.alone_if(
         |writer| {
             groups = writer.counters.groups;

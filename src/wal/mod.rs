@@ -18,10 +18,10 @@ mod survey;
 mod view;
 
 pub use append::batch_encoder::{BatchSource, PackedBatch, Record};
-pub use append::group_committer::Receipt;
+pub use append::group::Receipt;
 pub use options::{
-    OpenHow, RecoveryPolicy, SyncMode, WalOptions, SEGMENT_BYTES_MAX_DEFAULT,
-    SEGMENT_BYTES_MAX_HIGHEST, SEGMENT_BYTES_MAX_LOWEST,
+    OpenHow, RecoveryPolicy, SyncMode, WalOptions, BUFFER_BYTES_HIGHEST, GROUPS_IN_FLIGHT_HIGHEST,
+    SEGMENT_BYTES_MAX_DEFAULT, SEGMENT_BYTES_MAX_HIGHEST, SEGMENT_BYTES_MAX_LOWEST,
 };
 pub use replay::cursor::{Cursor, Entry, EntryKind, Page};
 pub use report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Stat, Verdict};
@@ -29,19 +29,22 @@ pub use report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Sta
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_flag, frame_type, PAYLOAD_LEN_MAX};
 use crate::lsn::{Lsn, Seq};
+use crate::vfs::bell::Bell;
 use crate::vfs::os::RealDisk;
 use crate::vfs::Vfs;
 pub(crate) use append::batch_encoder::EncodedPayload;
 use append::batch_encoder::{check_batch, Author};
-use append::group_committer::{Alone, GroupCommitter};
+use append::group_committer::{Alone, GroupCommitter, GroupSink};
 use append::segment_writer::SegmentWriter;
 use housekeeper::Charge;
 pub(crate) use layout::segment_name as segment_file_name;
 use layout::Layout;
+use once_cell::sync::OnceCell;
 pub(crate) use replay::cursor::RecordPlace;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 pub(crate) use view::LogView;
 
 /// What a call asks for beyond the mode in which the log was opened.
@@ -99,6 +102,8 @@ pub struct Wal {
     application_id: u32,
     /// Payload at which a batch goes on in another frame.
     frame_payload_target: usize,
+    /// Rung when tickets are settled, once somebody asked for its descriptor.
+    bell: OnceCell<Arc<Bell>>,
     fork_count: u64,
 }
 
@@ -248,6 +253,99 @@ impl Wal {
             charge.stir(self.fork_count);
         }
         result
+    }
+
+    /// Appends records that are to be committed together, and does not wait: many batches of one
+    /// thread can be on their way at once. They stand in the log in the order of their tickets,
+    /// which count from 1, and [`wait_for`](Self::wait_for) tells what became of them. A batch
+    /// must fit one frame: 4 MiB of records, less 12 bytes for each.
+    ///
+    /// Errors: as for [`append_batch`](Self::append_batch), but only of what is known at once;
+    /// `Busy` if nobody asked for the last 65,536 batches.
+    pub fn append_later(&self, source: &dyn BatchSource, durability: Durability) -> Result<u64> {
+        self.append_records_later(
+            || (0..source.count()).map(|index| source.record(index)),
+            durability,
+        )
+    }
+
+    /// Like [`append_later`](Self::append_later), from one buffer.
+    pub fn append_packed_later(
+        &self,
+        batch: &PackedBatch<'_>,
+        durability: Durability,
+    ) -> Result<u64> {
+        batch.check()?;
+        self.append_records_later(|| batch.records(), durability)
+    }
+
+    fn append_records_later<'a, I: Iterator<Item = Record<'a>>>(
+        &self,
+        records: impl Fn() -> I,
+        durability: Durability,
+    ) -> Result<u64> {
+        let committer = self.committer()?;
+        let total = check_batch(records(), Author::Application)?;
+        if total > self.frame_payload_target as u64 {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a batch of {total} bytes to be appended without waiting, at most {} are allowed",
+                    self.frame_payload_target
+                ),
+            ));
+        }
+        let flags = frame_flag::BEGIN | frame_flag::COMMIT;
+        let sync = durability == Durability::Durable;
+        let ticket = with_payload(records(), |payload| {
+            committer.commit_later(payload, frame_type::BATCH, flags, sync)
+        });
+        if let Some(charge) = &self.charge {
+            charge.stir(self.fork_count);
+        }
+        ticket
+    }
+
+    /// Waits until the batches with tickets up to this one are settled, as far as nobody was told
+    /// of them before: the receipt of this one, if all are committed (durable where the mode or
+    /// the append says so). `None`: it is not so within `timeout`, which is without end if absent.
+    ///
+    /// Errors: that of the first batch which is not committed, which is then told; those behind it
+    /// can be asked for again. `InvalidArgument`: there is no such ticket, or it was told.
+    pub fn wait_for(&self, ticket: u64, timeout: Option<Duration>) -> Result<Option<Receipt>> {
+        self.committer()?.wait_for_ticket(ticket, timeout)
+    }
+
+    /// Waits until everything below `lsn` is durable (the `end_lsn` of a receipt, for example);
+    /// false if it is not within `timeout`, which is without end if absent. Makes nothing durable
+    /// by itself: in the modes `Interval` and `Manual` that is up to others.
+    ///
+    /// Errors: `Poisoned`, `Closed`, `ReadOnly`, `Forked`.
+    pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool> {
+        self.committer()?.wait_until_durable(lsn, timeout)
+    }
+
+    /// How many batches were appended without waiting that nobody was told of, and how many of
+    /// them are settled.
+    pub fn tickets(&self) -> Result<(u64, u64)> {
+        Ok(self.committer()?.tickets())
+    }
+
+    /// A file descriptor that is readable when batches were settled since this was called last:
+    /// for `poll` and the like. It belongs to the handle.
+    ///
+    /// Errors: `Io`, `ReadOnly`, `Forked`.
+    pub fn ticket_fd(&self) -> Result<i32> {
+        let committer = self.committer()?;
+        if let Some(bell) = self.bell.get() {
+            bell.silence();
+            return Ok(bell.fd());
+        }
+        let new = Bell::new().map_err(|error| Error::io("make", Path::new("eventfd"), error))?;
+        let bell = Arc::clone(self.bell.get_or_init(|| Arc::new(new)));
+        let fd = bell.fd();
+        committer.on_settled(Box::new(move || bell.ring()));
+        Ok(fd)
     }
 
     /// Commits batches of the event store, each in a frame of its own, in one group. Tells the
@@ -424,7 +522,7 @@ impl Wal {
             Some(committer) => committer.inspect(|writer| {
                 stat.last_seq = writer.last_seq();
                 stat.written_lsn = writer.written_lsn();
-                stat.durable_lsn = writer.durable_lsn();
+                stat.durable_lsn = GroupSink::durable_lsn(writer);
                 stat.batch_count = writer.counters.batches;
                 stat.record_count = writer.counters.records;
                 stat.group_count = writer.counters.groups;
@@ -490,6 +588,16 @@ fn commit_one_frame<'a>(
     flags: u8,
     sync: bool,
 ) -> Result<Receipt> {
+    with_payload(records, |payload| {
+        committer.commit(payload, frame_type::BATCH, flags, sync)
+    })
+}
+
+/// Encodes records into the payload of one frame, and gives it to `commit`.
+fn with_payload<'a, T>(
+    records: impl Iterator<Item = Record<'a>>,
+    commit: impl FnOnce(&EncodedPayload) -> Result<T>,
+) -> Result<T> {
     SCRATCH.with(|scratch| {
         // A panic in a source of records could leave the scratch borrowed in this thread only; a
         // fresh one serves then.
@@ -501,7 +609,7 @@ fn commit_one_frame<'a>(
             payload.push(&record)?;
         }
         payload.seal();
-        let result = committer.commit(payload, frame_type::BATCH, flags, sync);
+        let result = commit(payload);
         if payload.bytes.capacity() > SCRATCH_LEN_MAX {
             *payload = EncodedPayload::default();
         }

@@ -1,7 +1,8 @@
 //! Opening a log: creation, recovery, and questions that are answered by walking it.
 
-use super::append::group_committer::GroupCommitter;
-use super::append::segment_writer::{retire, SegmentWriter, WriterStart};
+use super::append::group_committer::{CallLeader, GroupCommitter, GroupLimits};
+use super::append::leaders;
+use super::append::segment_writer::{retire, Runway, SegmentWriter, WriterStart};
 use super::append::tail::Tail;
 use super::control_file::{ControlFile, ControlFound};
 use super::housekeeper::Charge;
@@ -22,9 +23,10 @@ use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
 use crate::format::FORMAT_MINOR;
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::{os, LockGuard, LockOutcome, OpenMode, Vfs};
+use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Opens a log as `options` say.
@@ -363,6 +365,17 @@ fn start_writer(
         start.end_lsn,
         found.truncated_seq,
     ));
+    let runway = match options.groups_in_flight_max {
+        2.. if options.sync_mode == SyncMode::Every => Runway::probe(vfs.as_ref(), &layout)?,
+        _ => None,
+    };
+    let limits = GroupLimits {
+        flights_max: match runway {
+            Some(_) => options.groups_in_flight_max as usize,
+            None => 0,
+        },
+        buffer_len_max: options.buffer_bytes_max as usize,
+    };
     let writer = SegmentWriter::new(
         Arc::clone(&vfs),
         layout,
@@ -373,6 +386,7 @@ fn start_writer(
         options.sync_mode,
         options.segment_bytes_max,
         options.frame_payload_target,
+        runway,
         WriterStart {
             header: header.clone(),
             file,
@@ -383,7 +397,12 @@ fn start_writer(
             checkpoint_lsn: start.checkpoint_lsn,
         },
     )?;
-    let committer = Arc::new(GroupCommitter::new(writer));
+    let fork_count = vfs.fork_count();
+    let committer = Arc::new_cyclic(|committer| {
+        let committer: Weak<GroupCommitter<SegmentWriter>> = Weak::clone(committer);
+        let call: CallLeader = Box::new(move || leaders::call(&committer, fork_count));
+        GroupCommitter::new(writer, limits, vfs.background().then_some(call))
+    });
     let interval = match options.sync_mode {
         SyncMode::Interval { millis, .. } => Some(Duration::from_millis(u64::from(millis))),
         SyncMode::Every | SyncMode::Manual => None,
@@ -397,7 +416,8 @@ fn start_writer(
         log_id: header.log_id,
         application_id: header.application_id,
         frame_payload_target: options.frame_payload_target,
-        fork_count: vfs.fork_count(),
+        bell: OnceCell::new(),
+        fork_count,
     })
 }
 
@@ -428,6 +448,7 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
         charge: None,
         frame_payload_target: options.frame_payload_target,
         report,
+        bell: OnceCell::new(),
         fork_count: vfs.fork_count(),
     })
 }

@@ -11,6 +11,11 @@ pub const SEGMENT_BYTES_MAX_LOWEST: u64 = 64 << 10;
 /// (FORMAT.md section 14.6).
 pub const SEGMENT_BYTES_MAX_HIGHEST: u64 = 4 << 30;
 
+/// Most groups that may be asked for in flight.
+pub const GROUPS_IN_FLIGHT_HIGHEST: u32 = 14;
+/// Largest buffer that may be asked for.
+pub const BUFFER_BYTES_HIGHEST: u32 = 8 << 20;
+
 /// Payload at which a batch goes on in another frame, if the caller says nothing.
 const FRAME_PAYLOAD_TARGET_DEFAULT: usize = 4 << 20;
 
@@ -72,6 +77,18 @@ pub struct WalOptions {
     /// A number of the application's own, kept in every segment. An existing log must have the
     /// same, unless 0 is given here.
     pub application_id: u32,
+    /// In the mode `Every`, how many groups of batches may be written to the disk at the same time,
+    /// if batches come from many threads or asynchronously: 1 (one after the other) to 14. They are
+    /// acknowledged in the order of the log. Each group then fills whole blocks of 4096 bytes, so
+    /// the log takes more space. Where the file system has no direct, durable writes (`O_DIRECT`
+    /// and `O_DSYNC`), groups are written one after the other.
+    pub groups_in_flight_max: u32,
+    /// In the modes `Interval` and `Manual`, how many bytes of batches may wait in the process
+    /// before they are written; 0 (none) to 8,388,608. An append that only adds to them returns at
+    /// once, and what waits is lost if the *process* dies, not only if the machine does. It is
+    /// written when there is so much, when the interval ends, and before anything else is done
+    /// with the log: sync, checkpoint, truncation, close. Cursors see it when it is written.
+    pub buffer_bytes_max: u32,
     /// Bytes of payload at which a batch goes on in another frame: 1 to 67,108,864. A frame holds
     /// at least one record. Meant for tests; what is read does not depend on it.
     #[doc(hidden)]
@@ -86,6 +103,8 @@ impl Default for WalOptions {
             recovery_policy: RecoveryPolicy::Default,
             segment_bytes_max: SEGMENT_BYTES_MAX_DEFAULT,
             application_id: 0,
+            groups_in_flight_max: 1,
+            buffer_bytes_max: 0,
             frame_payload_target: FRAME_PAYLOAD_TARGET_DEFAULT,
         }
     }
@@ -105,6 +124,23 @@ impl WalOptions {
                 "frame_payload_target is {}, allowed are 1 to {PAYLOAD_LEN_MAX} bytes",
                 self.frame_payload_target
             )));
+        }
+        if !(1..=GROUPS_IN_FLIGHT_HIGHEST).contains(&self.groups_in_flight_max) {
+            return Err(Error::invalid(format!(
+                "groups_in_flight_max is {}, allowed are 1 to {GROUPS_IN_FLIGHT_HIGHEST}",
+                self.groups_in_flight_max
+            )));
+        }
+        if self.buffer_bytes_max > BUFFER_BYTES_HIGHEST {
+            return Err(Error::invalid(format!(
+                "buffer_bytes_max is {}, at most {BUFFER_BYTES_HIGHEST} are allowed",
+                self.buffer_bytes_max
+            )));
+        }
+        if self.buffer_bytes_max > 0 && self.sync_mode == SyncMode::Every {
+            return Err(Error::invalid(
+                "a buffer is for appends that need not be durable when they return",
+            ));
         }
         if self.recovery_policy == RecoveryPolicy::Salvage && self.how != OpenHow::ReadOnly {
             return Err(Error::invalid("salvage is for reading only"));

@@ -2,7 +2,7 @@
 
 use super::content::{index, Content, FILE_LEN_MAX};
 use super::faults::{errno, Call, Fault};
-use super::history::{Change, Outcome, Span, Sync, Version};
+use super::history::{Change, Outcome, Span, Sync, Version, NEVER};
 use super::machine::{error, report, Machine, BLOCK_LEN};
 use std::io;
 
@@ -11,6 +11,18 @@ pub(super) struct SyncCall {
     operation: u64,
     enter: u64,
     inode: usize,
+    outcome: Outcome,
+    report: Option<i32>,
+}
+
+/// A direct write between its two ends.
+pub(super) struct DirectWrite {
+    operation: u64,
+    enter: u64,
+    inode: usize,
+    /// Index of the change among those of the file; `None` if nothing was changed.
+    change: Option<usize>,
+    len: usize,
     outcome: Outcome,
     report: Option<i32>,
 }
@@ -195,8 +207,83 @@ impl Machine {
         self.inodes[call.inode].syncs.push(Sync {
             span,
             outcome: call.outcome,
+            only: None,
         });
         call.report.map_or(Ok(()), |code| Err(error(code)))
+    }
+
+    pub(super) fn enter_direct_write(
+        &mut self,
+        inode: usize,
+        path: &str,
+        start: u64,
+        data: &[u8],
+    ) -> io::Result<DirectWrite> {
+        let (len, outcome, report) = match self.admit_or_fail(Call::Write, &[path])? {
+            Some(Fault::Lie) => (0, Outcome::Lied, None),
+            Some(Fault::Short) => (data.len().div_ceil(2), Outcome::Synced, None),
+            Some(Fault::ErrorAfter(code)) => (data.len(), Outcome::Failed, Some(code)),
+            Some(Fault::Error(_)) | None => (data.len(), Outcome::Synced, None),
+        };
+        let end = self.charge(inode, start, end_of(start, len as u64)?);
+        if end == start && outcome != Outcome::Lied {
+            return Err(error(errno::ENOSPC));
+        }
+        let written = index(end - start);
+        let (operation, enter, dies) = self.enter();
+        let mut change = None;
+        if outcome != Outcome::Lied {
+            change = Some(self.inodes[inode].versions.len());
+            self.inodes[inode].overlapping = true;
+            let mut content = self.inodes[inode].live().clone();
+            content.write(start, &data[..written]);
+            self.inodes[inode].versions.push(Version {
+                span: Span {
+                    operation,
+                    enter,
+                    exit: NEVER,
+                },
+                change: Change::Write { start, end },
+                content,
+            });
+        }
+        if dies {
+            return Err(error(errno::EIO));
+        }
+        let len = match outcome {
+            Outcome::Lied => data.len(),
+            Outcome::Synced | Outcome::Failed => written,
+        };
+        Ok(DirectWrite {
+            operation,
+            enter,
+            inode,
+            change,
+            len,
+            outcome,
+            report,
+        })
+    }
+
+    pub(super) fn exit_direct_write(&mut self, call: &DirectWrite) -> io::Result<usize> {
+        if self.off {
+            return Err(error(errno::EIO));
+        }
+        let span = Span {
+            operation: call.operation,
+            enter: call.enter,
+            exit: self.tick(),
+        };
+        if let Some(change) = call.change {
+            let inode = &mut self.inodes[call.inode];
+            inode.versions[change].span = span;
+            inode.syncs.push(Sync {
+                span,
+                outcome: call.outcome,
+                only: Some(change),
+            });
+        }
+        call.report.map_or(Ok(call.len), |code| Err(error(code)))
     }
 }
 

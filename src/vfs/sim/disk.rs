@@ -1,13 +1,15 @@
 //! The simulated machine through the same door as the real one.
 //!
-//! Every call is one step under one lock, but for syncs, which are entered and left in two steps,
-//! so that other threads' writes can fall between.
+//! Every call is one step under one lock, but for syncs and direct writes, which are entered and left
+//! in two steps, so that other threads' writes can fall between.
 
 use super::faults::{errno, Call};
 use super::machine::error;
 use super::names::normal;
 use super::SimDisk;
-use crate::vfs::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+use crate::vfs::{
+    DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs, DIRECT_ALIGNMENT,
+};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -19,6 +21,26 @@ const CLOCK_STEP_NS: u64 = 1_000;
 impl SimDisk {
     fn sync(&self, call: Call, inode: usize, path: &str) -> io::Result<()> {
         let sync = self.machine().enter_sync(call, inode, path)?;
+        self.let_others_run();
+        self.machine().exit_sync(&sync)
+    }
+
+    /// A write through `O_DSYNC`: a write, and a sync of what it wrote and nothing else. It is
+    /// entered and left in two steps, so that others like it can be under way at the same time.
+    fn write_direct(&self, file: &SimFile, offset: u64, data: &[u8]) -> io::Result<usize> {
+        let unaligned = |number: u64| number % DIRECT_ALIGNMENT as u64 != 0;
+        if unaligned(offset) || unaligned(data.len() as u64) {
+            return Err(error(errno::EINVAL));
+        }
+        let write = self
+            .machine()
+            .enter_direct_write(file.inode, &file.path, offset, data)?;
+        self.let_others_run();
+        self.machine().exit_direct_write(&write)
+    }
+
+    /// What happens between the two ends of a sync.
+    fn let_others_run(&self) {
         let (work, delay) = {
             let mut beside = self.beside_sync();
             (beside.once.take(), beside.delay)
@@ -29,14 +51,16 @@ impl SimDisk {
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
-        self.machine().exit_sync(&sync)
     }
 }
 
 impl Vfs for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let path = normal(path)?;
-        let must_exist = matches!(mode, OpenMode::Read | OpenMode::ReadWrite);
+        let must_exist = matches!(
+            mode,
+            OpenMode::Read | OpenMode::ReadWrite | OpenMode::Direct
+        );
         let inode = self
             .machine()
             .open(&path, must_exist, mode == OpenMode::CreateNew)?;
@@ -46,6 +70,7 @@ impl Vfs for SimDisk {
             inode,
             path,
             writable,
+            direct: mode == OpenMode::Direct,
         }))
     }
 
@@ -140,6 +165,7 @@ struct SimFile {
     inode: usize,
     path: String,
     writable: bool,
+    direct: bool,
 }
 
 impl SimFile {
@@ -161,6 +187,9 @@ impl File for SimFile {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
         self.for_writing()?;
+        if self.direct {
+            return self.disk.write_direct(self, offset, data);
+        }
         self.disk
             .machine()
             .write(self.inode, &self.path, offset, data)

@@ -61,6 +61,8 @@ pub(super) enum Outcome {
 pub(super) struct Sync {
     pub(super) span: Span,
     pub(super) outcome: Outcome,
+    /// Of a direct write: the one change that it settles, by index.
+    pub(super) only: Option<usize>,
 }
 
 /// A file or directory. Version 0 of a file is `initial`, version k the one after its k-th change.
@@ -72,6 +74,8 @@ pub(super) struct Inode {
     pub(super) initial: Content,
     pub(super) versions: Vec<Version>,
     pub(super) syncs: Vec<Sync>,
+    /// There were direct writes, which need not return in the order in which they were entered.
+    pub(super) overlapping: bool,
     /// Its bytes are of no interest to recovery (lock file, shared page): crash states vary them
     /// at random instead of trying all.
     pub(super) minor: bool,
@@ -90,6 +94,7 @@ impl Inode {
             initial,
             versions: Vec::new(),
             syncs: Vec::new(),
+            overlapping: false,
             minor: false,
             initial_names: Names::new(),
             names: Names::new(),
@@ -102,6 +107,17 @@ impl Inode {
         self.versions
             .last()
             .map_or(&self.initial, |version| &version.content)
+    }
+
+    /// How many changes, from the first, had returned before `clock`. One that was under way then
+    /// stands for all after it, which may be kept open longer than they are, never shorter.
+    pub(super) fn returned(&self, clock: u64) -> usize {
+        let returned = |version: &Version| version.span.exit < clock;
+        if !self.overlapping {
+            return self.versions.partition_point(returned);
+        }
+        let first_open = self.versions.iter().position(|version| !returned(version));
+        first_open.unwrap_or(self.versions.len())
     }
 
     pub(super) fn version(&self, k: usize) -> &Content {

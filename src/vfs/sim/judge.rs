@@ -73,9 +73,7 @@ impl CrashStates {
             .partition_point(|version| version.span.enter < at);
         let sure = match cut {
             Cut::Process => {
-                let floor = inode
-                    .versions
-                    .partition_point(|version| version.span.exit < at);
+                let floor = inode.returned(at);
                 Sure {
                     floor,
                     size: floor,
@@ -223,7 +221,8 @@ impl CrashStates {
 struct Sure {
     floor: usize,
     size: usize,
-    /// After a failed sync: these changes, and only these, were written by a later good one.
+    /// These changes, and only these, are settled: after a failed sync those that a later good one
+    /// wrote, and what was written directly.
     rewritten: Vec<(usize, usize)>,
 }
 
@@ -236,6 +235,8 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
         },
         0,
     );
+    // Changes that were written directly, each settled by itself.
+    let mut direct = Vec::new();
     let mut done: Vec<_> = inode
         .syncs
         .iter()
@@ -243,9 +244,15 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
         .collect();
     done.sort_by_key(|sync| sync.span.exit);
     for sync in done {
-        let covered = inode
-            .versions
-            .partition_point(|version| version.span.exit < sync.span.enter);
+        if let Some(change) = sync.only {
+            match sync.outcome {
+                Outcome::Lied => {}
+                Outcome::Failed => doubtful = doubtful.max(change + 1),
+                Outcome::Synced => direct.push(change),
+            }
+            continue;
+        }
+        let covered = inode.returned(sync.span.enter);
         match sync.outcome {
             Outcome::Lied => {}
             Outcome::Failed => doubtful = doubtful.max(covered),
@@ -268,6 +275,16 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
         }
     }
     sure.size = sure.size.max(sure.floor);
+    for change in direct {
+        if change < sure.floor {
+            continue;
+        }
+        sure.rewritten.push((change, change + 1));
+        let grows = inode.version(change).len() != inode.version(change + 1).len();
+        if grows {
+            sure.size = sure.size.max(change + 1);
+        }
+    }
     sure
 }
 

@@ -1,31 +1,51 @@
 //! Step 2 of 3 of appending: batches of many threads become one write and one sync.
 //!
-//! Takes payloads that are encoded and checksummed; hands groups of them to the segment writer, one
-//! group at a time; gives every thread the receipt, or the error, of its own batch.
+//! Takes payloads that are encoded and checksummed; hands groups of them to the segment writer; gives
+//! every thread the receipt, or the error, of its own batch.
 //!
 //! ```text
-//! open group:    filling, under `state`
+//! open group      filling, under `state`
 //!    │ swapped by a thread that finds no leader: it becomes the leader
-//! group of the leader: written and synced, outside `state`
-//!    │ outcome published on every path, also when the writer panics
-//! finished group: every thread takes its result; the last one gives the buffers back
+//! leader's group  gets its places, in order, one group at a time
+//!    │ alone with the writer           │ or, where several may be in flight: takes off, and the
+//!    │ written and synced              │ next leader begins while this one writes
+//!    │                                 │ lands when all that took off before it have landed
+//! finished group  every thread takes its result; the last one gives the buffers back
 //! ```
 //!
 //! LSNs, links and sequence numbers are assigned by the leader when it takes the group, so a batch
-//! that waits has no place yet, and nothing needs to be taken back when a group before it fails.
+//! that waits has no place yet, and nothing needs to be taken back when a group before it fails
+//! with nothing written. A batch need not have a thread that waits in its call: it may have a
+//! ticket ([`tickets`]), or wait in the buffer for a group worth writing ([`foretold`]).
 //!
-//! Invariants: at most one leader; a result is taken exactly once; no thread returns success before
-//! the outcome of the group that holds its batch; after a poisoning outcome no group is written.
+//! Invariants: at most one leader; groups take off and land in the order in which they were open; a
+//! result is taken exactly once; nobody is told of success before the outcome of his group and of
+//! all before it; after a poisoning outcome no group is written.
+//!
+//! Wake-ups are what a group costs beside its sync, so nobody is woken for nothing: threads wait by
+//! group ([`State::waiting`]), and when the writer is free, one thread of the open group is woken to
+//! lead it. That one leads or finds that another has taken its place, who then does the same.
+
+mod foretold;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod tickets;
+mod turn;
+
+pub(crate) use super::group::{
+    honest, indeterminate, Group, GroupOutcome, Owner, PendingFrame, Receipt,
+};
+pub(crate) use foretold::Foretold;
+pub(crate) use tickets::Ring;
 
 use super::batch_encoder::EncodedPayload;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::{frame_len, HEADER_LEN};
-use crate::lsn::{Lsn, Seq};
+use crate::lsn::Lsn;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
-
-#[cfg(all(test, loom))]
-mod loom_tests;
+use std::time::Duration;
+use tickets::Tickets;
+use turn::Turn;
 
 /// An open group takes no further batch beyond this size while a leader is at work.
 const GROUP_LEN_MAX: usize = 8 << 20;
@@ -33,148 +53,51 @@ const GROUP_LEN_MAX: usize = 8 << 20;
 const SPARE_GROUPS_MAX: usize = 4;
 /// A buffer larger than this is not kept.
 const SPARE_LEN_MAX: usize = 2 << 20;
-
-/// What the caller learns of a batch that was committed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Receipt {
-    /// Number of its first record.
-    pub first_seq: Seq,
-    /// Number of its COMMIT, or of the record of a single append: what `cursor` and `truncate`
-    /// take to mean "up to and with this batch".
-    pub seq: Seq,
-    /// LSN of the frame that begins it; never given to another batch.
-    pub batch_id: Lsn,
-    /// Where it ends.
-    pub end_lsn: Lsn,
-    /// Wall clock of its COMMIT, nanoseconds since 1970-01-01 UTC; never before that of a batch
-    /// committed earlier through the same handle.
-    pub time_ns: u64,
-}
-
-/// A frame of a group whose header is still to be filled in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PendingFrame {
-    /// Where the frame begins in the group's bytes.
-    pub(crate) at: usize,
-    pub(crate) payload_len: u32,
-    pub(crate) payload_crc: u32,
-    pub(crate) frame_type: u8,
-    pub(crate) flags: u8,
-    pub(crate) record_count: u32,
-    /// Set when the frame gets its place.
-    pub(crate) receipt: Receipt,
-}
-
-/// Frames that are written and synced together.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    /// Frames back to back, headers not filled in yet.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) frames: Vec<PendingFrame>,
-    /// A batch in it must be durable before its append returns, whatever the mode.
-    pub(crate) sync: bool,
-}
-
-impl Group {
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.frames.clear();
-        self.sync = false;
-    }
-
-    /// Adds a frame and returns its index.
-    pub(crate) fn push(
-        &mut self,
-        payload: &EncodedPayload,
-        frame_type: u8,
-        flags: u8,
-        sync: bool,
-    ) -> Result<usize> {
-        let at = self.bytes.len();
-        let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
-        // Room for the zeros behind the group too, so that the leader need not allocate.
-        let reserved =
-            self.bytes.try_reserve(len + HEADER_LEN).is_ok() && self.frames.try_reserve(1).is_ok();
-        if !reserved {
-            return Err(Error::no_memory("a group", len));
-        }
-        self.bytes.resize(at + HEADER_LEN, 0);
-        self.bytes.extend_from_slice(&payload.bytes);
-        self.bytes.resize(at + len, 0);
-        self.frames.push(PendingFrame {
-            at,
-            payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
-            payload_crc: payload.crc,
-            frame_type,
-            flags,
-            record_count: payload.record_count,
-            receipt: Receipt::default(),
-        });
-        self.sync |= sync;
-        Ok(self.frames.len() - 1)
-    }
-}
-
-/// How far a group got.
-#[derive(Debug)]
-pub(crate) struct GroupOutcome {
-    /// So many frames, from the first, are committed.
-    pub(crate) good: usize,
-    /// So many after those may or may not be on the disk.
-    pub(crate) doubtful: usize,
-    /// Why the rest is not committed.
-    pub(crate) error: Option<Error>,
-    /// Nothing more may be written through this handle.
-    pub(crate) poison: bool,
-}
-
-impl GroupOutcome {
-    fn of_frame(&self, group: &Group, index: usize) -> Result<Receipt> {
-        let receipt = group
-            .frames
-            .get(index)
-            .map(|frame| frame.receipt)
-            .unwrap_or_default();
-        let cause = match &self.error {
-            Some(error) if index >= self.good => honest(error.duplicate(), self.poison),
-            _ => return Ok(receipt),
-        };
-        if index < self.good + self.doubtful {
-            return Err(indeterminate(cause, receipt.batch_id));
-        }
-        if self.poison && self.doubtful > 0 {
-            return Err(cause.into_kind(ErrorKind::Poisoned, "an earlier write failed"));
-        }
-        Err(cause)
-    }
-}
-
-/// An error that poisons must not say that trying again may help.
-fn honest(error: Error, poison: bool) -> Error {
-    if poison && error.is_retryable() {
-        return error.into_kind(ErrorKind::Io, "the handle is poisoned");
-    }
-    error
-}
-
-/// The error of a batch that may or may not be on the disk.
-pub(crate) fn indeterminate(cause: Error, batch_id: Lsn) -> Error {
-    let place = crate::error::Place {
-        lsn: batch_id,
-        ..cause.place().clone()
-    };
-    cause
-        .into_kind(
-            ErrorKind::Indeterminate,
-            "the batch may or may not be on the disk; reopening settles it",
-        )
-        .at(place)
-}
+/// Most groups that may be in flight.
+pub(crate) const FLIGHTS_MAX: usize = 14;
+/// Places to wait in, one per group in turn: more than there are groups that anyone waits for, which
+/// are the open one, the leader's and those in flight.
+const SLOTS: usize = FLIGHTS_MAX + 2;
 
 /// What groups are written to: the segment writer, or a stand-in in a test.
 pub(crate) trait GroupSink {
-    /// Gives the frames their places, writes and syncs them.
-    fn write_group(&mut self, group: &mut Group) -> GroupOutcome;
+    /// A group that has its places and is to be written.
+    type Flight: Flight;
+
+    /// Gives the frames their places, writes and syncs them. No group is in flight. `crowded`:
+    /// more will follow at once.
+    fn write_group(&mut self, group: &mut Group, crowded: bool) -> GroupOutcome;
+
+    /// Gives the frames their places, to be written beside other groups; `None` if this one can't
+    /// be.
+    fn take_off(&mut self, group: &mut Group) -> Option<Self::Flight>;
+
+    /// The flight that took off first of those under way was written, durably.
+    fn land(&mut self, flight: Self::Flight);
+
+    /// A flight was not written: readers see what was durable before.
+    fn crash(&mut self);
+
+    /// Everything below is durable.
+    fn durable_lsn(&self) -> Lsn;
+
+    /// Where the next frame will go, if groups before it are written.
+    fn foretold(&self) -> Foretold;
+}
+
+/// See [`GroupSink::take_off`].
+pub(crate) trait Flight {
+    /// Writes it, durably.
+    fn write(&self) -> Result<()>;
+}
+
+/// How groups are formed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct GroupLimits {
+    /// How many may be in flight at once; 0: none, each is written by the leader alone.
+    pub(crate) flights_max: usize,
+    /// Bytes of batches that nobody waits for that are kept back; 0: none.
+    pub(crate) buffer_len_max: usize,
 }
 
 #[derive(Debug)]
@@ -186,13 +109,21 @@ struct Finished {
     unread: usize,
 }
 
-#[derive(Debug, Default)]
-struct State {
+/// A group in flight.
+struct InFlight<F> {
+    ticket: u64,
+    /// Set when its write has returned.
+    ended: Option<(Group, Option<F>, Result<()>)>,
+}
+
+struct State<F> {
     open: Group,
     /// Number of the open group.
     ticket: u64,
-    /// A thread is writing, or has the writer to itself.
+    /// A thread gives places, or has the writer to itself.
     leading: bool,
+    /// In the order of their places.
+    flights: VecDeque<InFlight<F>>,
     finished: VecDeque<Finished>,
     spare: Vec<Group>,
     /// Set once, never taken back: why nothing more is written.
@@ -201,47 +132,111 @@ struct State {
     /// group and they take turns, so that neither side can keep the other waiting for ever.
     alone_waiting: usize,
     alone_last: bool,
-    /// Threads that wait for `done`. Waking nobody would cost a system call.
-    waiting: usize,
+    /// The leader is one of them.
+    alone: bool,
+    /// Threads that wait in each of [`GroupCommitter::slots`]. Waking nobody would cost a system
+    /// call.
+    waiting: [usize; SLOTS],
+    /// Threads that wait for `turn`, and for `durable`.
+    turn_waiting: usize,
+    durable_waiting: usize,
+    durable_lsn: Lsn,
+    tickets: Tickets,
+    /// Places of the next batches; kept only if batches are buffered.
+    foretold: Option<Foretold>,
+    /// Threads that were called to lead groups that nobody waits for, and have not gone again.
+    called: usize,
 }
+
+/// Calls for a thread that leads what no thread waits for
+/// ([`lead_for_others`](GroupCommitter::lead_for_others)); false if none will come.
+pub(crate) type CallLeader = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// See the module.
-#[derive(Debug)]
-pub(crate) struct GroupCommitter<S> {
-    state: Mutex<State>,
-    /// Signalled when a leader is done.
-    done: Condvar,
-    /// Locked by the leader only, so never contended.
+pub(crate) struct GroupCommitter<S: GroupSink> {
+    state: Mutex<State<S::Flight>>,
+    /// Where threads wait for a group: the one with number `n` in slot `n % SLOTS`.
+    slots: [Condvar; SLOTS],
+    /// Where they wait for the writer, for room in the open group, and for flights to land.
+    turn: Condvar,
+    /// Where they wait for the durable mark, and for tickets.
+    durable: Condvar,
+    /// Locked by the leader, and by who lands; never for long while a flight is under way.
     sink: Mutex<S>,
+    limits: GroupLimits,
+    call_leader: Option<CallLeader>,
 }
 
+type Guard<'a, S> = MutexGuard<'a, State<<S as GroupSink>::Flight>>;
+
 impl<S: GroupSink> GroupCommitter<S> {
-    pub(crate) fn new(sink: S) -> GroupCommitter<S> {
+    pub(crate) fn new(sink: S, limits: GroupLimits, call_leader: Option<CallLeader>) -> Self {
+        let state = State {
+            open: Group::default(),
+            ticket: 0,
+            leading: false,
+            flights: VecDeque::new(),
+            finished: VecDeque::new(),
+            spare: Vec::new(),
+            refusal: None,
+            alone_waiting: 0,
+            alone_last: false,
+            alone: false,
+            waiting: [0; SLOTS],
+            turn_waiting: 0,
+            durable_waiting: 0,
+            durable_lsn: sink.durable_lsn(),
+            tickets: Tickets::default(),
+            foretold: (limits.buffer_len_max > 0).then(|| sink.foretold()),
+            called: 0,
+        };
         GroupCommitter {
-            state: Mutex::default(),
-            done: Condvar::new(),
+            state: Mutex::new(state),
+            slots: std::array::from_fn(|_| Condvar::new()),
+            turn: Condvar::new(),
+            durable: Condvar::new(),
             sink: Mutex::new(sink),
+            limits: GroupLimits {
+                flights_max: limits.flights_max.min(FLIGHTS_MAX),
+                ..limits
+            },
+            call_leader,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_, S> {
         // No code that can panic runs while the lock is held, except allocation failure, which
         // aborts; the state is usable in any case.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.waiting += 1;
-        let mut state = self
-            .done
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.waiting -= 1;
+    fn sink(&self) -> MutexGuard<'_, S> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something happened to the group with this number.
+    fn wait_for_group<'a>(&self, mut state: Guard<'a, S>, ticket: u64) -> Guard<'a, S> {
+        let slot = slot(ticket);
+        state.waiting[slot] += 1;
+        let waited = self.slots[slot].wait(state);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting[slot] -= 1;
         state
     }
 
+    /// Waits until the writer may be free, or there may be room.
+    fn wait_for_turn<'a>(&self, mut state: Guard<'a, S>) -> Guard<'a, S> {
+        state.turn_waiting += 1;
+        let waited = self.turn.wait(state);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.turn_waiting -= 1;
+        state
+    }
+
+    // ---- appending ---------------------------------------------------------------------------
+
     /// Commits one frame together with what other threads commit at the same time. Returns when
-    /// its group is acknowledged.
+    /// its group is acknowledged; or at once, if batches are buffered and it need not be durable.
     pub(crate) fn commit(
         &self,
         payload: &EncodedPayload,
@@ -249,6 +244,11 @@ impl<S: GroupSink> GroupCommitter<S> {
         flags: u8,
         sync: bool,
     ) -> Result<Receipt> {
+        if self.limits.buffer_len_max > 0 && !sync {
+            if let Some(receipt) = self.buffer(payload, frame_type, flags)? {
+                return Ok(receipt);
+            }
+        }
         let mut outcome = None;
         let payloads = std::slice::from_ref(payload);
         self.commit_each(payloads, frame_type, flags, sync, |result| {
@@ -268,18 +268,11 @@ impl<S: GroupSink> GroupCommitter<S> {
         sync: bool,
         mut tell: impl FnMut(Result<Receipt>),
     ) -> Result<()> {
-        let mut state = self.state();
-        loop {
-            state.check()?;
-            if !state.leading || state.open.bytes.len() < GROUP_LEN_MAX {
-                break;
-            }
-            state = self.wait(state);
-        }
+        let mut state = self.wait_for_room()?;
         let first = state.open.frames.len();
         let mut refused = None;
         for payload in payloads {
-            if let Err(error) = state.open.push(payload, frame_type, flags, sync) {
+            if let Err(error) = state.push(payload, frame_type, flags, sync, Owner::Caller) {
                 refused = Some(error);
                 break;
             }
@@ -290,64 +283,253 @@ impl<S: GroupSink> GroupCommitter<S> {
             _ => {}
         }
         let ticket = state.ticket;
+        while !state.is_finished(ticket) {
+            state = self.advance(state, ticket);
+        }
+        for index in pushed.clone() {
+            if let Some(result) = state.take_result(ticket, index) {
+                tell(result);
+            }
+        }
+        drop(state);
+        if let Some(error) = refused {
+            for _ in pushed.len()..payloads.len() {
+                tell(Err(error.duplicate()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, when the open group has room for a batch.
+    fn wait_for_room(&self) -> Result<Guard<'_, S>> {
+        let mut state = self.state();
         loop {
-            if state.is_finished(ticket) {
-                for index in pushed.clone() {
-                    if let Some(result) = state.take_result(ticket, index) {
-                        tell(result);
-                    }
-                }
-                drop(state);
-                if let Some(error) = refused {
-                    for _ in pushed.len()..payloads.len() {
-                        tell(Err(error.duplicate()));
-                    }
-                }
-                return Ok(());
+            state.check()?;
+            let foretelling_stopped =
+                state.foretold.is_some() && (state.alone || state.alone_waiting > 0);
+            if state.open.bytes.len() < GROUP_LEN_MAX && !foretelling_stopped {
+                return Ok(state);
             }
-            if state.leading || state.is_turn_of_alone() {
-                state = self.wait(state);
-                continue;
-            }
-            if let Err(error) = state.check() {
-                // Poisoned while this batch waited: nothing of it was written.
-                state.refuse_open_group(error);
-                continue;
-            }
-            let group = state.swap_open();
-            state.leading = true;
-            drop(state);
-            self.lead(ticket, group);
-            state = self.state();
+            state = if !foretelling_stopped && self.may_lead(&state) {
+                self.lead(state)
+            } else {
+                self.wait_for_turn(state)
+            };
         }
     }
 
-    /// Writes one group as its leader.
-    fn lead(&self, ticket: u64, group: Group) {
-        let mut turn = Turn {
-            committer: self,
-            ticket: Some((ticket, group)),
-            outcome: None,
+    /// Whether a thread may take the open group now.
+    fn may_lead(&self, state: &State<S::Flight>) -> bool {
+        !state.leading
+            && state.flights.len() < self.limits.flights_max.max(1)
+            && !state.is_turn_of_alone()
+    }
+
+    /// Leads the group with this number if it is open and may be taken, or waits for news of it.
+    fn advance<'a>(&'a self, mut state: Guard<'a, S>, ticket: u64) -> Guard<'a, S> {
+        if ticket != state.ticket || !self.may_lead(&state) {
+            return self.wait_for_group(state, ticket);
+        }
+        if let Err(error) = state.check() {
+            // Poisoned while this batch waited: nothing of it was written.
+            let group = state.swap_open();
+            state.finish(ticket, group, GroupOutcome::nothing(error));
+            self.wake_group(&state, ticket);
+            self.wake_durable(&state);
+            return state;
+        }
+        self.lead(state)
+    }
+
+    /// Writes the open group as its leader.
+    fn lead<'a>(&'a self, mut state: Guard<'a, S>) -> Guard<'a, S> {
+        let crowded = state.open.frames.len() > 1 || !state.flights.is_empty();
+        let ticket = state.ticket;
+        let group = state.swap_open();
+        state.leading = true;
+        if state.turn_waiting > 0 {
+            // There is room again.
+            self.turn.notify_all();
+        }
+        drop(state);
+        let mut turn = Turn::of_group(self, ticket, group);
+        if self.limits.flights_max > 0 {
+            if crowded {
+                let flight = turn.group().and_then(|group| self.sink().take_off(group));
+                if let Some(flight) = flight {
+                    let mut airborne = turn.take_off();
+                    airborne.result = Some(flight.write());
+                    airborne.flight = Some(flight);
+                    drop(airborne);
+                    return self.state();
+                }
+            }
+            let mut state = self.state();
+            while !state.flights.is_empty() {
+                state = self.wait_for_turn(state);
+            }
+            if let Err(error) = state.check() {
+                drop(state);
+                turn.outcome = Some(GroupOutcome::nothing(error));
+                drop(turn);
+                return self.state();
+            }
+        }
+        if let Some(group) = turn.group() {
+            turn.outcome = Some(self.sink().write_group(group, crowded));
+        }
+        drop(turn);
+        self.state()
+    }
+
+    // ---- for nobody in particular ------------------------------------------------------------
+
+    /// Commits one frame that nobody waits for now. Its result is kept until somebody asks
+    /// ([`wait_for_ticket`](Self::wait_for_ticket)).
+    pub(crate) fn commit_later(
+        &self,
+        payload: &EncodedPayload,
+        frame_type: u8,
+        flags: u8,
+        sync: bool,
+    ) -> Result<u64> {
+        let mut state = self.wait_for_room()?;
+        let number = state.tickets.next()?;
+        state.push(payload, frame_type, flags, sync, Owner::Ticket(number))?;
+        state.tickets.give();
+        self.call_for_leader(state);
+        Ok(number)
+    }
+
+    /// Calls for a thread to lead the open group, if no other will.
+    fn call_for_leader(&self, mut state: Guard<'_, S>) {
+        let needed = state.open.wanted
+            && state.waiting[slot(state.ticket)] == 0
+            && state.called < self.limits.flights_max.max(1)
+            && self.may_lead(&state);
+        let Some(call) = self.call_leader.as_ref().filter(|_| needed) else {
+            return;
         };
-        if let Some((_, group)) = &mut turn.ticket {
-            let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-            turn.outcome = Some(sink.write_group(group));
+        state.called += 1;
+        drop(state);
+        if !call() {
+            // Who asks for the result will have to lead.
+            self.state().called -= 1;
         }
     }
+
+    /// Leads groups as long as there is one that somebody wants to know of. For the thread that
+    /// was called.
+    pub(crate) fn lead_for_others(&self) {
+        let mut state = self.state();
+        while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {
+            state = self.lead(state);
+        }
+        state.called -= 1;
+    }
+
+    /// Waits until all batches with tickets up to `ticket` are settled, and answers for those that
+    /// nobody was told of: the receipt of `ticket` if all are committed, else the error of the
+    /// first that is not, which is told once. `None`: not settled within `longest`.
+    pub(crate) fn wait_for_ticket(
+        &self,
+        ticket: u64,
+        longest: Option<Duration>,
+    ) -> Result<Option<Receipt>> {
+        let mut until = Until::new(longest);
+        let mut state = self.state();
+        state.tickets.check(ticket)?;
+        loop {
+            if let Some(result) = state.tickets.take_up_to(ticket) {
+                return result.map(Some);
+            }
+            let open = state.ticket;
+            let refused = state.refusal.is_some();
+            let mine = state.open.wanted && (refused || self.call_leader.is_none());
+            if mine && self.may_lead(&state) {
+                state = self.advance(state, open);
+            } else {
+                let Some(left) = until.left() else {
+                    return Ok(None);
+                };
+                state = self.wait_for_durable(state, left);
+            }
+        }
+    }
+
+    /// Waits until everything below `lsn` is durable; false: not within `longest`.
+    pub(crate) fn wait_until_durable(&self, lsn: Lsn, longest: Option<Duration>) -> Result<bool> {
+        let mut until = Until::new(longest);
+        let mut state = self.state();
+        loop {
+            if state.durable_lsn >= lsn {
+                return Ok(true);
+            }
+            state.check()?;
+            if state.open.wanted && self.may_lead(&state) && self.call_leader.is_none() {
+                state = self.lead(state);
+                continue;
+            }
+            let Some(left) = until.left() else {
+                return Ok(false);
+            };
+            state = self.wait_for_durable(state, left);
+        }
+    }
+
+    fn wait_for_durable<'a>(&self, mut state: Guard<'a, S>, longest: Duration) -> Guard<'a, S> {
+        state.durable_waiting += 1;
+        let waited = self.durable.wait_timeout(state, longest);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.durable_waiting -= 1;
+        state
+    }
+
+    /// How many batches with tickets nobody was told of, and how many of them are settled.
+    pub(crate) fn tickets(&self) -> (u64, u64) {
+        self.state().tickets.counts()
+    }
+
+    /// Runs `ring` whenever tickets are settled, from now on.
+    pub(crate) fn on_settled(&self, ring: Ring) {
+        self.state().tickets.set_ring(ring);
+    }
+
+    // ---- alone with the writer ---------------------------------------------------------------
 
     /// Runs `work` with the writer to itself, after the groups before it and before those after
     /// it. `work` says whether its failure poisons the handle.
     pub(crate) fn alone<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
-        let mut state = self.state();
-        state.alone_waiting += 1;
-        while state.leading || state.is_turn_of_group() {
-            state = self.wait(state);
-        }
-        state.alone_waiting -= 1;
+        let mut state = self.wait_to_be_alone();
         state.check()?;
         state.leading = true;
+        state.alone = true;
         drop(state);
         self.take_turn(work)
+    }
+
+    /// The state, when nobody is at the writer and what was appended before is written.
+    fn wait_to_be_alone(&self) -> Guard<'_, S> {
+        let mut state = self.state();
+        let open = state.ticket;
+        state.alone_waiting += 1;
+        loop {
+            let busy = state.leading || !state.flights.is_empty();
+            // Batches with a thread take their turn; those without have nobody else to write them.
+            let orphans = !state.open.is_empty()
+                && state.refusal.is_none()
+                && state.waiting[slot(state.ticket)] == 0
+                && (state.ticket == open || state.foretold.is_some());
+            if busy || (state.is_turn_of_group() && !orphans) {
+                state = self.wait_for_turn(state);
+            } else if orphans {
+                state = self.lead(state);
+            } else {
+                break;
+            }
+        }
+        state.alone_waiting -= 1;
+        state
     }
 
     /// Like [`alone`](Self::alone), but only if nobody is writing and `wanted` says so.
@@ -357,11 +539,12 @@ impl<S: GroupSink> GroupCommitter<S> {
         work: impl FnOnce(&mut S) -> Alone<()>,
     ) -> Result<()> {
         let mut state = self.state();
-        if state.leading {
+        if state.leading || !state.flights.is_empty() || !state.open.is_empty() {
             return Ok(());
         }
         state.check()?;
         state.leading = true;
+        state.alone = true;
         drop(state);
         self.take_turn(|sink| {
             if wanted(sink) {
@@ -374,6 +557,14 @@ impl<S: GroupSink> GroupCommitter<S> {
         })
     }
 
+    /// Writes what waits in the buffer, if nobody is writing.
+    pub(crate) fn write_buffered(&self) {
+        let state = self.state();
+        if !state.open.is_empty() && state.refusal.is_none() && self.may_lead(&state) {
+            drop(self.lead(state));
+        }
+    }
+
     /// Like [`alone`](Self::alone), for closing: runs even if the handle is poisoned, and lets no
     /// later call in.
     pub(crate) fn finally<T>(
@@ -381,12 +572,7 @@ impl<S: GroupSink> GroupCommitter<S> {
         closed: Error,
         work: impl FnOnce(&mut S, Option<&Error>) -> Result<T>,
     ) -> Result<T> {
-        let mut state = self.state();
-        state.alone_waiting += 1;
-        while state.leading || state.is_turn_of_group() {
-            state = self.wait(state);
-        }
-        state.alone_waiting -= 1;
+        let mut state = self.wait_to_be_alone();
         if let Some(error) = state.refusal.as_ref() {
             if error.kind() == closed.kind() {
                 return Err(error.duplicate());
@@ -394,6 +580,7 @@ impl<S: GroupSink> GroupCommitter<S> {
         }
         let poisoned = state.refusal.replace(closed);
         state.leading = true;
+        state.alone = true;
         drop(state);
         self.take_turn(|sink| Alone {
             result: work(sink, poisoned.as_ref()),
@@ -402,14 +589,8 @@ impl<S: GroupSink> GroupCommitter<S> {
     }
 
     fn take_turn<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
-        let mut turn = Turn {
-            committer: self,
-            ticket: None,
-            outcome: None,
-        };
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = work(&mut sink);
-        drop(sink);
+        let mut turn = Turn::alone(self);
+        let done = work(&mut self.sink());
         turn.outcome = Some(GroupOutcome {
             good: 0,
             doubtful: 0,
@@ -422,12 +603,76 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     /// Looks at the writer between groups. Waits for a group that is being written.
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(&S) -> T) -> T {
-        look(&self.sink.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.sink())
     }
 
     /// Why nothing more can be written, if that is so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.state().refusal.as_ref().map(Error::duplicate)
+    }
+
+    // ---- waking ------------------------------------------------------------------------------
+
+    fn wake_group(&self, state: &State<S::Flight>, ticket: u64) {
+        if state.waiting[slot(ticket)] > 0 {
+            self.slots[slot(ticket)].notify_all();
+        }
+    }
+
+    fn wake_durable(&self, state: &State<S::Flight>) {
+        if state.durable_waiting > 0 {
+            self.durable.notify_all();
+        }
+    }
+
+    /// Wakes one thread of the open group to lead it, if it may be taken.
+    fn wake_leader(&self, state: &State<S::Flight>) {
+        if !state.open.is_empty() && state.waiting[slot(state.ticket)] > 0 && self.may_lead(state) {
+            self.slots[slot(state.ticket)].notify_one();
+        }
+    }
+}
+
+/// The place in which threads wait for the group with this number.
+fn slot(ticket: u64) -> usize {
+    // Below `SLOTS`, so nothing is lost.
+    (ticket % SLOTS as u64) as usize
+}
+
+/// The end of a wait.
+struct Until {
+    longest: Option<Duration>,
+    end: Option<std::time::Instant>,
+}
+
+impl Until {
+    fn new(longest: Option<Duration>) -> Until {
+        Until { longest, end: None }
+    }
+
+    /// How long there is to wait; `None` when it is over. A wait without end is cut into long
+    /// ones, which does no harm. The clock is looked at only by who has to wait.
+    fn left(&mut self) -> Option<Duration> {
+        let Some(longest) = self.longest else {
+            return Some(Duration::from_secs(3600));
+        };
+        if longest.is_zero() {
+            return None;
+        }
+        let now = std::time::Instant::now();
+        let end = *self
+            .end
+            .get_or_insert_with(|| now.checked_add(longest).unwrap_or(now));
+        let left = end.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+impl<S: GroupSink> std::fmt::Debug for GroupCommitter<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupCommitter")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -463,12 +708,29 @@ impl<T> Alone<T> {
     }
 }
 
-impl State {
+impl<F> State<F> {
     fn check(&self) -> Result<()> {
         match &self.refusal {
             Some(error) => Err(error.duplicate()),
             None => Ok(()),
         }
+    }
+
+    /// Adds a frame to the open group.
+    fn push(
+        &mut self,
+        payload: &EncodedPayload,
+        frame_type: u8,
+        flags: u8,
+        sync: bool,
+        owner: Owner,
+    ) -> Result<()> {
+        let index = self.open.push(payload, frame_type, flags, sync, owner)?;
+        if let (Some(foretold), Some(frame)) = (&mut self.foretold, self.open.frames.get_mut(index))
+        {
+            frame.receipt = foretold.next(frame);
+        }
+        Ok(())
     }
 
     /// Whether a batch must let a thread go first that wants the writer to itself.
@@ -478,7 +740,7 @@ impl State {
 
     /// The other way round. Once nothing is written any more nobody waits for a turn.
     fn is_turn_of_group(&self) -> bool {
-        self.refusal.is_none() && self.alone_last && !self.open.frames.is_empty()
+        self.refusal.is_none() && self.alone_last && !self.open.is_empty()
     }
 
     fn swap_open(&mut self) -> Group {
@@ -487,29 +749,40 @@ impl State {
         std::mem::replace(&mut self.open, fresh)
     }
 
-    /// Gives every batch of the open group an error, since no group is written any more.
-    fn refuse_open_group(&mut self, error: Error) {
-        let ticket = self.ticket;
-        let group = self.swap_open();
-        self.finish(
-            ticket,
-            group,
-            GroupOutcome {
-                good: 0,
-                doubtful: 0,
-                error: Some(error),
-                poison: false,
-            },
-        );
+    /// A group has its outcome: whoever asks for it later is told now, threads that wait take
+    /// theirs.
+    fn finish(&mut self, ticket: u64, group: Group, outcome: GroupOutcome) {
+        let mut unread = 0;
+        let mut lost = false;
+        for (index, frame) in group.frames.iter().enumerate() {
+            match frame.owner {
+                Owner::Caller => unread += 1,
+                Owner::Ticket(number) => {
+                    self.tickets.settle(number, outcome.of_frame(&group, index));
+                }
+                Owner::Nobody => lost |= index >= outcome.good,
+            }
+        }
+        if let (true, Some(error)) = (outcome.poison || lost, &outcome.error) {
+            self.refuse(error, "an earlier write or sync failed");
+        }
+        if unread > 0 {
+            self.finished.push_back(Finished {
+                ticket,
+                unread,
+                group,
+                outcome,
+            });
+        } else {
+            self.keep(group);
+        }
     }
 
-    fn finish(&mut self, ticket: u64, group: Group, outcome: GroupOutcome) {
-        self.finished.push_back(Finished {
-            ticket,
-            unread: group.frames.len(),
-            group,
-            outcome,
-        });
+    /// Nothing more is written.
+    fn refuse(&mut self, error: &Error, why: &str) {
+        if self.refusal.is_none() {
+            self.refusal = Some(error.duplicate().into_kind(ErrorKind::Poisoned, why));
+        }
     }
 
     fn is_finished(&self, ticket: u64) -> bool {
@@ -522,57 +795,19 @@ impl State {
         let result = finished.outcome.of_frame(&finished.group, index);
         finished.unread -= 1;
         if finished.unread == 0 {
-            if let Some(mut finished) = self.finished.remove(place) {
-                let small = finished.group.bytes.capacity() <= SPARE_LEN_MAX;
-                if small && self.spare.len() < SPARE_GROUPS_MAX {
-                    finished.group.clear();
-                    self.spare.push(finished.group);
-                }
+            if let Some(finished) = self.finished.remove(place) {
+                self.keep(finished.group);
             }
         }
         Some(result)
     }
-}
 
-/// The leader's turn. Its end publishes the outcome and wakes everyone, on every path: a leader
-/// that panics leaves an outcome that poisons the handle, and no thread waits for ever.
-struct Turn<'a, S: GroupSink> {
-    committer: &'a GroupCommitter<S>,
-    ticket: Option<(u64, Group)>,
-    outcome: Option<GroupOutcome>,
-}
-
-impl<S: GroupSink> Drop for Turn<'_, S> {
-    fn drop(&mut self) {
-        let ticket = self.ticket.take();
-        let outcome = self.outcome.take().unwrap_or_else(|| GroupOutcome {
-            good: 0,
-            doubtful: ticket.as_ref().map_or(0, |(_, group)| group.frames.len()),
-            error: Some(Error::new(
-                ErrorKind::Internal,
-                "the library failed while it wrote; the handle is poisoned",
-            )),
-            poison: true,
-        });
-        let mut state = self.committer.state();
-        if let (true, Some(error)) = (outcome.poison, &outcome.error) {
-            if state.refusal.is_none() {
-                state.refusal = Some(
-                    error
-                        .duplicate()
-                        .into_kind(ErrorKind::Poisoned, "an earlier write or sync failed"),
-                );
-            }
-        }
-        state.alone_last = ticket.is_none();
-        if let Some((number, group)) = ticket {
-            state.finish(number, group, outcome);
-        }
-        state.leading = false;
-        let somebody_waits = state.waiting > 0;
-        drop(state);
-        if somebody_waits {
-            self.committer.done.notify_all();
+    /// Keeps the buffers of a group for another.
+    fn keep(&mut self, mut group: Group) {
+        let small = group.bytes.capacity() <= SPARE_LEN_MAX;
+        if small && self.spare.len() < SPARE_GROUPS_MAX {
+            group.clear();
+            self.spare.push(group);
         }
     }
 }

@@ -9,7 +9,10 @@
 //! Never imports `replay`: the two paths meet only in the bytes and in [`super::view`].
 
 pub(crate) mod batch_encoder;
+pub(crate) mod group;
 pub(crate) mod group_committer;
+#[cfg(not(all(test, loom)))]
+pub(crate) mod leaders;
 pub(crate) mod ready_pool;
 pub(crate) mod segment_writer;
 pub(crate) mod tail;

@@ -8,14 +8,17 @@
 //! on only after the write, and `durable_lsn` only after the sync. So a failure that leaves nothing
 //! behind (no space) changes nothing, and every other failure ends the writing for good.
 
+mod flight;
 mod large_batch;
 mod retention;
 mod rotation;
 
+pub(crate) use flight::Runway;
+use flight::SegmentFlight;
 pub(crate) use retention::retire;
 use rotation::Successor;
 
-use super::group_committer::{Alone, Group, GroupOutcome, GroupSink, Receipt};
+use super::group_committer::{Alone, Foretold, Group, GroupOutcome, GroupSink, Receipt};
 use super::ready_pool::ReadyPool;
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result};
@@ -92,6 +95,8 @@ pub(crate) struct SegmentWriter {
     /// The segment is sealed, and its successor is prepared but not in use yet.
     successor: Option<Successor>,
     ready: ReadyPool,
+    /// Groups may be in flight; `None` if each is to be written alone.
+    runway: Option<Runway>,
     /// Batches written since the last sync, and when the first of them was.
     unsynced_batches: u64,
     first_unsynced_ns: u64,
@@ -111,6 +116,7 @@ impl SegmentWriter {
         sync_mode: SyncMode,
         segment_bytes_max: u64,
         frame_payload_target: usize,
+        runway: Option<Runway>,
         start: WriterStart,
     ) -> Result<SegmentWriter> {
         let prepared = start.file.len().map_err(|error| {
@@ -145,6 +151,7 @@ impl SegmentWriter {
             prepared,
             successor: None,
             ready: ReadyPool::default(),
+            runway,
             unsynced_batches: 0,
             first_unsynced_ns: 0,
             last_time_ns: 0,
@@ -155,10 +162,6 @@ impl SegmentWriter {
     /// Everything below was written.
     pub(crate) fn written_lsn(&self) -> Lsn {
         self.header.lsn_at(self.offset)
-    }
-
-    pub(crate) fn durable_lsn(&self) -> Lsn {
-        self.durable_lsn
     }
 
     pub(crate) fn last_seq(&self) -> Seq {
@@ -270,11 +273,15 @@ impl SegmentWriter {
     }
 
     /// Writes one run of a group into the current segment.
-    fn write_run(&mut self, group: &mut Group, first: usize) -> RunOutcome {
+    fn write_run(&mut self, group: &mut Group, first: usize, crowded: bool) -> RunOutcome {
         let time_ns = self.time_ns();
-        let (behind, run) = self.assign(group, first, time_ns);
+        let (behind, mut run) = self.assign(group, first, time_ns);
         if let Err(error) = run.check() {
             return RunOutcome::nothing(error, false);
+        }
+        if crowded && self.runway.is_some() && behind == group.frames.len() {
+            // So that the groups that follow at once may be in flight together.
+            self.fill_block(group, &mut run, time_ns);
         }
         if let Err(error) = self.make_room(run.offset) {
             let poison = !leaves_no_trace(&error);
@@ -410,7 +417,38 @@ impl SegmentWriter {
 }
 
 impl GroupSink for SegmentWriter {
-    fn write_group(&mut self, group: &mut Group) -> GroupOutcome {
+    type Flight = SegmentFlight;
+
+    fn take_off(&mut self, group: &mut Group) -> Option<SegmentFlight> {
+        self.launch(group)
+    }
+
+    fn land(&mut self, flight: SegmentFlight) {
+        self.touch_down(flight);
+    }
+
+    fn crash(&mut self) {
+        self.withdraw();
+    }
+
+    fn durable_lsn(&self) -> Lsn {
+        self.durable_lsn
+    }
+
+    fn foretold(&self) -> Foretold {
+        Foretold {
+            next_seq: self.next_seq,
+            lsn: self.written_lsn(),
+            offset: match self.successor {
+                Some(_) => u64::from(HEADER_SIZE),
+                None => self.offset,
+            },
+            segment_bytes_max: self.segment_bytes_max,
+            header_size: u64::from(HEADER_SIZE),
+        }
+    }
+
+    fn write_group(&mut self, group: &mut Group, crowded: bool) -> GroupOutcome {
         let mut outcome = GroupOutcome {
             good: 0,
             doubtful: 0,
@@ -425,7 +463,7 @@ impl GroupSink for SegmentWriter {
                     break;
                 }
             }
-            let run = self.write_run(group, outcome.good);
+            let run = self.write_run(group, outcome.good, crowded);
             if run.error.is_some() {
                 outcome.doubtful = run.doubtful.saturating_sub(outcome.good);
                 outcome.error = run.error;

@@ -2,14 +2,14 @@
 //! end.
 
 use super::large_batch::WriteFault;
-use super::{leaves_no_trace, SegmentWriter};
+use super::{leaves_no_trace, SegmentWriter, END_MARK_LEN};
 use crate::error::{Error, Result};
 use crate::format::control::Control;
-use crate::format::frame::frame_type;
+use crate::format::frame::{frame_type, HEADER_LEN};
 use crate::lsn::Seq;
-use crate::vfs::Vfs;
+use crate::vfs::{write_all_at, Vfs};
 use crate::wal::append::batch_encoder::EncodedPayload;
-use crate::wal::append::group_committer::{indeterminate, Alone, Group, GroupSink, Receipt};
+use crate::wal::append::group_committer::{indeterminate, Alone, Group, GroupSink, Owner, Receipt};
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::segment_file::discard;
@@ -84,10 +84,10 @@ impl SegmentWriter {
         payload.bytes.extend_from_slice(data);
         payload.seal();
         let mut group = Group::default();
-        if let Err(error) = group.push(&payload, frame_type::CHECKPOINT, 0, true) {
+        if let Err(error) = group.push(&payload, frame_type::CHECKPOINT, 0, true, Owner::Caller) {
             return Alone::refused(error);
         }
-        let outcome = self.write_group(&mut group);
+        let outcome = self.write_group(&mut group, false);
         let receipt = group.frames.first().map(|f| f.receipt).unwrap_or_default();
         if let Some(error) = outcome.error {
             let error = if outcome.doubtful > 0 {
@@ -171,7 +171,8 @@ impl SegmentWriter {
         let rest: Vec<u64> = numbers
             .iter()
             .copied()
-            .filter(|&number| !self.ready.keep(vfs, layout, number))
+            // Old bytes behind a group in flight would look like a torn one.
+            .filter(|&number| self.runway.is_some() || !self.ready.keep(vfs, layout, number))
             .collect();
         if rest.len() < numbers.len() {
             // Before a kept file is used again under another name: a power cut must not bring back
@@ -196,6 +197,14 @@ impl SegmentWriter {
     }
 
     fn close_cleanly(&mut self) -> Result<()> {
+        if self.runway.is_some() && self.offset + END_MARK_LEN <= self.prepared {
+            // Behind a group in flight there is none, and a recycled segment may hold old bytes.
+            let mark = [0; HEADER_LEN];
+            write_all_at(self.file.as_ref(), self.offset, &mark)
+                .map_err(|failure| failure.into_error(&self.path()))?;
+            // Without this a power cut could bring the old bytes back.
+            self.sync_segment()?;
+        }
         self.sync().result?;
         let end_lsn = self.written_lsn();
         let control = Control {

@@ -1,0 +1,84 @@
+//! A few threads per process that lead groups which no thread of the program waits for: those of
+//! batches that were appended asynchronously.
+//!
+//! A log calls for a leader when such a group may be written and nobody else will; the thread leads as
+//! long as there is another, and then serves the next log. Threads are started when all are busy and
+//! end when none was needed for a while: a process that appends nothing this way has none.
+
+use super::group_committer::GroupCommitter;
+use super::segment_writer::SegmentWriter;
+use crate::sync::{Condvar, Mutex, PoisonError};
+use once_cell::sync::Lazy;
+use std::collections::VecDeque;
+use std::sync::Weak;
+use std::thread;
+use std::time::Duration;
+
+/// Most threads, whatever the number of logs.
+const THREADS_MAX: usize = 4;
+/// A thread that was not needed for so long ends.
+const IDLE: Duration = Duration::from_millis(500);
+
+type Committer = GroupCommitter<SegmentWriter>;
+
+#[derive(Default)]
+struct Leaders {
+    calls: VecDeque<Weak<Committer>>,
+    threads: usize,
+    /// Those of them that wait.
+    idle: usize,
+    fork_count: u64,
+}
+
+static LEADERS: Lazy<Mutex<Leaders>> = Lazy::new(Mutex::default);
+static CALLED: Lazy<Condvar> = Lazy::new(Condvar::new);
+
+/// Sends a thread to lead groups of this log; false if there is none to be had.
+pub(crate) fn call(committer: &Weak<Committer>, fork_count: u64) -> bool {
+    let mut leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if leaders.fork_count != fork_count {
+        // Threads do not survive a fork, nor do the parent's handles.
+        *leaders = Leaders {
+            fork_count,
+            ..Leaders::default()
+        };
+    }
+    if leaders.idle <= leaders.calls.len() && leaders.threads < THREADS_MAX {
+        let started = thread::Builder::new()
+            .name("duralog-append".to_string())
+            .spawn(lead);
+        if started.is_ok() {
+            leaders.threads += 1;
+        }
+    }
+    if leaders.threads == 0 {
+        return false;
+    }
+    leaders.calls.push_back(Weak::clone(committer));
+    drop(leaders);
+    CALLED.notify_one();
+    true
+}
+
+fn lead() {
+    let mut leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(call) = leaders.calls.pop_front() {
+            drop(leaders);
+            if let Some(committer) = call.upgrade() {
+                committer.lead_for_others();
+            }
+            leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        leaders.idle += 1;
+        let waited = CALLED.wait_timeout(leaders, IDLE);
+        let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        leaders = guard;
+        leaders.idle -= 1;
+        if timeout.timed_out() && leaders.calls.is_empty() {
+            leaders.threads -= 1;
+            return;
+        }
+    }
+}
