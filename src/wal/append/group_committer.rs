@@ -69,8 +69,8 @@ pub(crate) trait GroupSink {
     fn write_group(&mut self, group: &mut Group, crowded: bool) -> GroupOutcome;
 
     /// Gives the frames their places, to be written beside other groups; `None` if this one can't
-    /// be.
-    fn take_off(&mut self, group: &mut Group) -> Option<Self::Flight>;
+    /// be, or need not, since it is not crowded.
+    fn take_off(&mut self, group: &mut Group, crowded: bool) -> Option<Self::Flight>;
 
     /// The flight that took off first of those under way was written, durably.
     fn land(&mut self, flight: Self::Flight);
@@ -354,15 +354,13 @@ impl<S: GroupSink> GroupCommitter<S> {
         drop(state);
         let mut turn = Turn::of_group(self, ticket, group);
         if self.limits.flights_max > 0 {
-            if crowded {
-                let flight = turn.group().and_then(|group| self.sink().take_off(group));
-                if let Some(flight) = flight {
-                    let mut airborne = turn.take_off();
-                    airborne.result = Some(flight.write());
-                    airborne.flight = Some(flight);
-                    drop(airborne);
-                    return self.state();
-                }
+            let group = turn.group();
+            if let Some(flight) = group.and_then(|group| self.sink().take_off(group, crowded)) {
+                let mut airborne = turn.take_off();
+                airborne.result = Some(flight.write());
+                airborne.flight = Some(flight);
+                drop(airborne);
+                return self.state();
             }
             let mut state = self.state();
             while !state.flights.is_empty() {

@@ -11,7 +11,6 @@
 pub(crate) mod batch_encoder;
 pub(crate) mod group;
 pub(crate) mod group_committer;
-#[cfg(not(all(test, loom)))]
 pub(crate) mod leaders;
 pub(crate) mod ready_pool;
 pub(crate) mod segment_writer;

@@ -419,8 +419,11 @@ impl SegmentWriter {
 impl GroupSink for SegmentWriter {
     type Flight = SegmentFlight;
 
-    fn take_off(&mut self, group: &mut Group) -> Option<SegmentFlight> {
-        self.launch(group)
+    fn take_off(&mut self, group: &mut Group, crowded: bool) -> Option<SegmentFlight> {
+        if crowded {
+            return self.launch(group);
+        }
+        None
     }
 
     fn land(&mut self, flight: SegmentFlight) {

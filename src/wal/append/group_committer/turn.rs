@@ -79,21 +79,22 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
             return;
         }
         let group = self.group.take();
+        let committer = self.committer;
+        // A writer that panicked is not asked any more.
+        let standing = self.outcome.as_ref().map(|_| {
+            let sink = committer.sink();
+            (sink.durable_lsn(), sink.foretold())
+        });
         let outcome = self.outcome.take().unwrap_or_else(|| GroupOutcome {
             good: 0,
             doubtful: group.as_ref().map_or(0, |(_, group)| group.frames.len()),
             error: Some(panicked()),
             poison: true,
         });
-        let committer = self.committer;
-        let sink = committer.sink();
-        let (durable_lsn, foretold) = (sink.durable_lsn(), sink.foretold());
-        drop(sink);
         let mut state = committer.state();
         state.alone_last = group.is_none();
         state.alone = false;
         state.leading = false;
-        state.durable_lsn = durable_lsn;
         let failed = outcome.error.is_some();
         let finished = match group {
             Some((ticket, group)) => {
@@ -107,7 +108,10 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
                 None
             }
         };
-        state.foretell(foretold, failed);
+        if let Some((durable_lsn, foretold)) = standing {
+            state.durable_lsn = durable_lsn;
+            state.foretell(foretold, failed);
+        }
         committer.wake_leader(&state);
         if let Some(ticket) = finished {
             committer.wake_group(&state, ticket);
