@@ -347,12 +347,27 @@ typedef struct wal_options_t {
      * same, unless this is 0.
      */
     uint32_t application_id;
+    /**
+     * With WAL_SYNC_EVERY: how many groups of batches may be written to the disk at once, if
+     * batches come from many threads or asynchronously: 1 to 14; 0: 1. They are acknowledged in the
+     * order of the log. Each group then fills whole blocks of 4096 bytes, so the log takes more
+     * space. Without effect where the file system has no direct, durable writes.
+     */
+    uint32_t groups_in_flight_max;
+    /**
+     * With WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL: how many bytes of batches may wait in the process
+     * before they are written: up to 8,388,608; 0: none. What waits is lost if the process dies,
+     * and is not shown to cursors. It is written when there is so much, when the interval ends,
+     * and before wal_sync, wal_checkpoint, wal_truncate and wal_close do their work. If that write
+     * fails, the handle is poisoned.
+     */
+    uint32_t buffer_bytes_max;
     /** 0. */
     uint32_t reserved;
 } wal_options_t;
 
 /** Initialises a wal_options_t. */
-#define WAL_OPTIONS_INIT { sizeof(wal_options_t), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define WAL_OPTIONS_INIT { sizeof(wal_options_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* == Opening and closing a log ================================================================= */
 
@@ -501,6 +516,94 @@ duralog_status_t wal_append_batch_packed(wal_t *wal,
                                          size_t bytes_len,
                                          uint32_t flags,
                                          uint64_t *out_seq);
+
+/* == Appending without waiting ================================================================= */
+
+/**
+ * Hands a batch over and returns; the library writes it together with others, at most a few
+ * threads per process doing so for all logs. Batches of one handle stand in the log in the order of
+ * their tickets. What became of them wal_wait_ticket tells; until that is asked, a ticket takes
+ * some memory.
+ *
+ * ops: array of count records; their bytes are copied before the call returns.
+ * count: 1 or more. All records together, with 12 bytes for each: at most 4 MiB.
+ * flags: 0 or WAL_APPEND_DURABLE.
+ * out_ticket: number of the batch among those handed over with this handle, from 1.
+ *
+ * Returns DURALOG_OK: it is on its way, no more;
+ * DURALOG_E_BUSY: nobody asked for the last 65,536 tickets;
+ * DURALOG_E_TOO_LARGE, DURALOG_E_EMPTY_BATCH, DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
+ */
+duralog_status_t wal_append_batch_async(wal_t *wal,
+                                        const wal_op_t *ops,
+                                        size_t count,
+                                        uint32_t flags,
+                                        uint64_t *out_ticket);
+
+/**
+ * The same, with the batch in columns as in wal_append_batch_packed.
+ *
+ * count, ops, key_lens, value_lens, bytes, bytes_len: as in wal_append_batch_packed.
+ * flags, out_ticket: as in wal_append_batch_async.
+ *
+ * Returns as wal_append_batch_async does.
+ */
+duralog_status_t wal_append_batch_packed_async(wal_t *wal,
+                                               size_t count,
+                                               const uint8_t *ops,
+                                               const uint32_t *key_lens,
+                                               const uint32_t *value_lens,
+                                               const uint8_t *bytes,
+                                               size_t bytes_len,
+                                               uint32_t flags,
+                                               uint64_t *out_ticket);
+
+/**
+ * Waits until all batches with tickets up to this one are settled, and answers for those that
+ * nobody was told of before.
+ *
+ * ticket: given by wal_append_batch_async.
+ * wait_ms_max: wait at most so many milliseconds; 0: not at all; negative: as long as it takes.
+ * out_seq: sequence number of the COMMIT of this batch; may be NULL.
+ * out_end_lsn: LSN at which it ends; may be NULL.
+ *
+ * Returns DURALOG_OK: all of them are acknowledged, and durable unless sync_mode says otherwise;
+ * DURALOG_E_TIMEOUT: not all are settled; nothing was told;
+ * DURALOG_E_FULL, DURALOG_E_INDETERMINATE, DURALOG_E_POISONED and others, as from wal_append_batch:
+ * what came of the first batch that was not acknowledged. It counts as told with those before it;
+ * call again for the others;
+ * DURALOG_E_INVALID_ARGUMENT: also if there is no such ticket, or it was told.
+ */
+duralog_status_t wal_wait_ticket(wal_t *wal,
+                                 uint64_t ticket,
+                                 int64_t wait_ms_max,
+                                 uint64_t *out_seq,
+                                 uint64_t *out_end_lsn);
+
+/**
+ * Waits until everything below an LSN is durable. Makes nothing durable by itself: without
+ * WAL_SYNC_EVERY that is up to other calls and to the interval.
+ *
+ * lsn: for example written_lsn of wal_stat, or out_end_lsn of wal_wait_ticket.
+ * wait_ms_max: as in wal_wait_ticket.
+ *
+ * Returns DURALOG_OK: it is durable;
+ * DURALOG_E_TIMEOUT: it is not;
+ * DURALOG_E_POISONED: it is not, and will not be through this handle;
+ * DURALOG_E_READ_ONLY.
+ */
+duralog_status_t wal_wait_durable(wal_t *wal, uint64_t lsn, int64_t wait_ms_max);
+
+/**
+ * A file descriptor for poll, select or epoll: readable when tickets were settled since this was
+ * called last. Call it again, then wal_wait_ticket with wait_ms_max 0, then poll. Nothing but its
+ * readiness is of use; it is closed with the log.
+ *
+ * out_fd: the file descriptor, each time the same.
+ *
+ * Returns DURALOG_OK; DURALOG_E_READ_ONLY, DURALOG_E_IO.
+ */
+duralog_status_t wal_ticket_fd(wal_t *wal, int32_t *out_fd);
 
 /* == Sync, checkpoint, truncation ============================================================== */
 

@@ -180,7 +180,7 @@ pub unsafe extern "C" fn wal_append_batch_packed(
     })
 }
 
-fn durability(flags: u32) -> Result<Durability> {
+pub(super) fn durability(flags: u32) -> Result<Durability> {
     match flags {
         0 => Ok(Durability::AsOpened),
         WAL_APPEND_DURABLE => Ok(Durability::Durable),
@@ -191,7 +191,7 @@ fn durability(flags: u32) -> Result<Durability> {
 }
 
 /// An array of the caller, every record of which was checked.
-struct Operations<'a> {
+pub(super) struct Operations<'a> {
     ops: &'a [wal_op_t],
 }
 
@@ -200,7 +200,7 @@ impl Operations<'_> {
     ///
     /// # Safety
     /// `ops` and what its records point to is there and unchanged as long as this value lives.
-    unsafe fn new(ops: *const wal_op_t, count: usize) -> Result<Self> {
+    pub(super) unsafe fn new(ops: *const wal_op_t, count: usize) -> Result<Self> {
         // SAFETY: the same promise.
         let ops = unsafe { args::array("ops", ops, count) }?;
         for (index, op) in ops.iter().enumerate() {
@@ -242,7 +242,11 @@ fn checked_bytes<'a>(data: *const u8, len: usize) -> &'a [u8] {
 }
 
 /// Whether the lengths keep the limit and sum up to `bytes_len`.
-fn check_packed(key_lens: Option<&[u32]>, value_lens: &[u32], bytes_len: usize) -> Result<()> {
+pub(super) fn check_packed(
+    key_lens: Option<&[u32]>,
+    value_lens: &[u32],
+    bytes_len: usize,
+) -> Result<()> {
     let mut sum = 0_u64;
     for (index, value_len) in value_lens.iter().enumerate() {
         let key_len = key_lens.map_or(0, |lens| lens[index]);

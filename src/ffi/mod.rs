@@ -26,6 +26,7 @@
 )]
 
 pub mod append;
+pub mod append_async;
 pub mod cursor;
 pub mod eventstore;
 pub mod eventstore_append;

@@ -58,6 +58,17 @@ pub struct wal_options_t {
     /// A number of the application's own, kept in every segment. An existing log must have the
     /// same, unless this is 0.
     pub application_id: u32,
+    /// With WAL_SYNC_EVERY: how many groups of batches may be written to the disk at once, if
+    /// batches come from many threads or asynchronously: 1 to 14; 0: 1. They are acknowledged in the
+    /// order of the log. Each group then fills whole blocks of 4096 bytes, so the log takes more
+    /// space. Without effect where the file system has no direct, durable writes.
+    pub groups_in_flight_max: u32,
+    /// With WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL: how many bytes of batches may wait in the process
+    /// before they are written: up to 8,388,608; 0: none. What waits is lost if the process dies,
+    /// and is not shown to cursors. It is written when there is so much, when the interval ends,
+    /// and before wal_sync, wal_checkpoint, wal_truncate and wal_close do their work. If that write
+    /// fails, the handle is poisoned.
+    pub buffer_bytes_max: u32,
     /// 0.
     pub reserved: u32,
 }
@@ -112,6 +123,8 @@ fn convert(given: &wal_options_t) -> Result<WalOptions> {
             }
         },
         application_id: given.application_id,
+        groups_in_flight_max: default_by_zero(given.groups_in_flight_max, 1),
+        buffer_bytes_max: given.buffer_bytes_max,
         ..WalOptions::default()
     };
     if given.segment_bytes_max != 0 {
@@ -156,6 +169,8 @@ mod tests {
             sync_interval_batches: 0,
             sync_interval_ms: 0,
             application_id: 0,
+            groups_in_flight_max: 0,
+            buffer_bytes_max: 0,
             reserved: 0,
         }
     }
@@ -169,6 +184,8 @@ mod tests {
         assert_eq!(options.recovery_policy, default.recovery_policy);
         assert_eq!(options.segment_bytes_max, default.segment_bytes_max);
         assert_eq!(options.application_id, default.application_id);
+        assert_eq!(options.groups_in_flight_max, default.groups_in_flight_max);
+        assert_eq!(options.buffer_bytes_max, default.buffer_bytes_max);
     }
 
     #[test]

@@ -109,6 +109,8 @@ class wal_options_t(_Sized):
         ("sync_interval_batches", c_uint32),
         ("sync_interval_ms", c_uint32),
         ("application_id", c_uint32),
+        ("groups_in_flight_max", c_uint32),
+        ("buffer_bytes_max", c_uint32),
         ("reserved", c_uint32),
     ]
 
@@ -560,6 +562,12 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # wal, count, ops, key_lens, value_lens, bytes, bytes_len, flags, out_seq
     "wal_append_batch_packed": (duralog_status_t, [wal_t_p, c_size_t, c_char_p, c_void_p, c_void_p, c_char_p,
                                                    c_size_t, c_uint32, POINTER(c_uint64)]),
+    "wal_append_batch_async": (duralog_status_t, [wal_t_p, POINTER(wal_op_t), c_size_t, c_uint32, POINTER(c_uint64)]),
+    "wal_append_batch_packed_async": (duralog_status_t, [wal_t_p, c_size_t, c_char_p, c_void_p, c_void_p, c_char_p,
+                                                         c_size_t, c_uint32, POINTER(c_uint64)]),
+    "wal_wait_ticket": (duralog_status_t, [wal_t_p, c_uint64, c_int64, POINTER(c_uint64), POINTER(c_uint64)]),
+    "wal_wait_durable": (duralog_status_t, [wal_t_p, c_uint64, c_int64]),
+    "wal_ticket_fd": (duralog_status_t, [wal_t_p, POINTER(c_int32)]),
     "wal_sync": (duralog_status_t, [wal_t_p]),
     # wal, data, len, out_seq
     "wal_checkpoint": (duralog_status_t, [wal_t_p, c_char_p, c_size_t, POINTER(c_uint64)]),

@@ -6,6 +6,7 @@ cut a number that does not fit and take a NUL in a path for its end; all else is
 
 from __future__ import annotations
 
+import math
 import os
 from ctypes import byref, c_int32, c_size_t, c_uint64, c_void_p, create_string_buffer
 from itertools import groupby
@@ -64,6 +65,10 @@ class Wal(Handle):
     is passed over is marked by a record of KIND_GAP, whose value says why. segment_bytes_max: size at which a file is full; 0: 64 MiB.
     application_id: the application's own number, kept in the files; 0: none.
 
+    groups_in_flight_max, with sync "every": how many groups of batches may be written to the disk at
+    once, 1 (0) to 14. buffer_bytes_max, with the others: how many bytes of batches may wait in the
+    process, and are lost with it, before they are written; 0: none.
+
     Of all processes, one handle at a time has a log open for writing: another is Busy.
     """
 
@@ -73,12 +78,14 @@ class Wal(Handle):
     def __init__(self, path: PathLike, *, read_only: bool = False,
                  must_exist: bool = False, must_create: bool = False, sync: "SyncMode" = "every",
                  sync_interval_batches: int = 0, sync_interval_ms: int = 0, segment_bytes_max: int = 0,
-                 recovery: "RecoveryPolicy" = "default", application_id: int = 0) -> None:
+                 recovery: "RecoveryPolicy" = "default", application_id: int = 0,
+                 groups_in_flight_max: int = 0, buffer_bytes_max: int = 0) -> None:
         directory = path_bytes(path)
         self._path = os.fsdecode(directory)
         options = wal_options(read_only=read_only, must_exist=must_exist, must_create=must_create, sync=sync,
                               sync_interval_batches=sync_interval_batches, sync_interval_ms=sync_interval_ms,
-                              segment_bytes_max=segment_bytes_max, recovery=recovery, application_id=application_id)
+                              segment_bytes_max=segment_bytes_max, recovery=recovery, application_id=application_id,
+                              groups_in_flight_max=groups_in_flight_max, buffer_bytes_max=buffer_bytes_max)
         library = _native.library()
         wal = c_void_p()
         status = library.wal_open(directory, options, byref(wal))
@@ -129,6 +136,49 @@ class Wal(Handle):
                    None if key_lens is None else key_lens.buffer_info()[0], value_lens.buffer_info()[0],
                    batch.data, len(batch.data), _native.WAL_APPEND_DURABLE if durable else 0, byref(seq))
         return seq.value
+
+    # --- Appending without waiting ------------------------------------------------------------
+
+    def append_later(self, records: Iterable[Appendable], durable: bool = False) -> int:
+        """Hands a batch over and returns its ticket; the library writes it together with others.
+
+        records: as for append_batch(), at most 4 MiB with 12 bytes for each. Batches stand in the log in
+        the order of their tickets, which count from 1. wait_for() tells what became of them, and is
+        to be asked: with 65,536 tickets that nobody asked for, another batch is Busy.
+        """
+        batch = pack(records)
+        ticket = c_uint64()
+        key_lens, value_lens = batch.key_lens, batch.value_lens
+        self._call(self._library.wal_append_batch_packed_async, batch.record_count, batch.ops,
+                   None if key_lens is None else key_lens.buffer_info()[0], value_lens.buffer_info()[0],
+                   batch.data, len(batch.data), _native.WAL_APPEND_DURABLE if durable else 0, byref(ticket))
+        return ticket.value
+
+    def wait_for(self, ticket: int, timeout: Optional[float] = None) -> int:
+        """Waits until all batches with tickets up to this one are acknowledged; returns the sequence
+        number of this one's COMMIT.
+
+        timeout: seconds; None: as long as it takes. Raises Timeout if not all are settled; or what came
+        of the first batch that was not acknowledged, once: then ask again for those behind it.
+        """
+        seq = c_uint64()
+        self._call(self._library.wal_wait_ticket, unsigned(ticket, 64, "ticket"), milliseconds(timeout),
+                   byref(seq), None)
+        return seq.value
+
+    def wait_durable(self, lsn: int, timeout: Optional[float] = None) -> None:
+        """Waits until everything below an LSN (such as stat().written_lsn) survives a power cut.
+
+        timeout: seconds; None: as long as it takes. Raises Timeout. Makes nothing durable by itself.
+        """
+        self._call(self._library.wal_wait_durable, unsigned(lsn, 64, "lsn"), milliseconds(timeout))
+
+    def ticket_fd(self) -> int:
+        """A file descriptor for select and asyncio: readable when tickets were settled since this was
+        called last. It belongs to the log."""
+        fd = c_int32()
+        self._call(self._library.wal_ticket_fd, byref(fd))
+        return fd.value
 
     # --- Sync, checkpoint, truncation ---------------------------------------------------------
 
@@ -246,7 +296,7 @@ class Wal(Handle):
 
 def wal_options(*, read_only: bool, must_exist: bool, must_create: bool, sync: "SyncMode", sync_interval_batches: int,
                 sync_interval_ms: int, segment_bytes_max: int, recovery: "RecoveryPolicy",
-                application_id: int) -> _native.wal_options_t:
+                application_id: int, groups_in_flight_max: int = 0, buffer_bytes_max: int = 0) -> _native.wal_options_t:
     """The choices for opening, checked."""
     options = _native.wal_options_t()
     options.open_flags = ((_native.WAL_OPEN_READ_ONLY if read_only else 0)
@@ -258,7 +308,19 @@ def wal_options(*, read_only: bool, must_exist: bool, must_create: bool, sync: "
     options.sync_interval_batches = unsigned(sync_interval_batches, 32, "sync_interval_batches")
     options.sync_interval_ms = unsigned(sync_interval_ms, 32, "sync_interval_ms")
     options.application_id = unsigned(application_id, 32, "application_id")
+    options.groups_in_flight_max = unsigned(groups_in_flight_max, 32, "groups_in_flight_max")
+    options.buffer_bytes_max = unsigned(buffer_bytes_max, 32, "buffer_bytes_max")
     return options
+
+
+def milliseconds(timeout: Optional[float]) -> int:
+    """A time to wait as C takes it: rounded up, negative for ever."""
+    if timeout is None:
+        return -1
+    try:
+        return unsigned(max(0, math.ceil(timeout * 1000)), 63, "timeout in milliseconds")
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgument(f"timeout is {timeout!r}, expected seconds or None") from None
 
 
 def path_bytes(path: PathLike) -> bytes:
