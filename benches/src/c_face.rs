@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "calls C functions that take pointers")]
 
 use duralog::ffi::append::{wal_append, wal_append_batch, wal_op_t, WAL_OP_PUT};
+use duralog::ffi::append_async::{wal_append_batch_async, wal_wait_ticket};
 use duralog::ffi::cursor::{
     wal_cursor_close, wal_cursor_next_page, wal_cursor_open, wal_cursor_t, wal_page_t,
 };
@@ -24,9 +25,24 @@ const END: i32 = 1;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Durable,
+    /// Durable, with several groups in flight.
+    Flights,
     Manual,
+    /// Not durable, with a buffer in the process.
+    Buffered,
     ReadOnly,
 }
+
+impl Mode {
+    pub fn is_durable(self) -> bool {
+        !matches!(self, Mode::Manual | Mode::Buffered)
+    }
+}
+
+/// Groups in flight where several are.
+const FLIGHTS: u32 = 4;
+/// The buffer where there is one.
+const BUFFER: u32 = 256 << 10;
 
 fn check(what: &str, status: i32) {
     if status == OK {
@@ -65,9 +81,14 @@ impl Log {
         let mut options: wal_options_t = unsafe { std::mem::zeroed() };
         options.struct_size = size_of::<wal_options_t>() as u32;
         options.sync_mode = match mode {
-            Mode::Manual => WAL_SYNC_MANUAL,
-            Mode::Durable | Mode::ReadOnly => WAL_SYNC_EVERY,
+            Mode::Manual | Mode::Buffered => WAL_SYNC_MANUAL,
+            Mode::Durable | Mode::Flights | Mode::ReadOnly => WAL_SYNC_EVERY,
         };
+        match mode {
+            Mode::Flights => options.groups_in_flight_max = FLIGHTS,
+            Mode::Buffered => options.buffer_bytes_max = BUFFER,
+            Mode::Durable | Mode::Manual | Mode::ReadOnly => {}
+        }
         if mode == Mode::ReadOnly {
             options.open_flags = WAL_OPEN_READ_ONLY;
         }
@@ -112,6 +133,29 @@ impl Log {
         let status = unsafe { wal_append_batch(self.0, ops.as_ptr(), ops.len(), 0, &mut seq) };
         check("wal_append_batch", status);
         seq
+    }
+
+    /// A batch of one record, handed over; returns its ticket.
+    pub fn append_later(&self, value: &[u8]) -> u64 {
+        let op = wal_op_t {
+            key: null(),
+            value: value.as_ptr(),
+            key_len: 0,
+            value_len: value.len(),
+            op: WAL_OP_PUT,
+            reserved: [0; 7],
+        };
+        let mut ticket = 0;
+        // SAFETY: the handle is open; the record and its bytes live through the call.
+        let status = unsafe { wal_append_batch_async(self.0, &op, 1, 0, &mut ticket) };
+        check("wal_append_batch_async", status);
+        ticket
+    }
+
+    pub fn wait_for(&self, ticket: u64) {
+        // SAFETY: the handle is open.
+        let status = unsafe { wal_wait_ticket(self.0, ticket, -1, null_mut(), null_mut()) };
+        check("wal_wait_ticket", status);
     }
 
     pub fn truncate(&self, up_to_seq: u64) {

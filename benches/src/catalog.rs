@@ -83,6 +83,7 @@ const fn less(
 
 const ALL: &[&str] = &["raw", "duralog", "ndjson", "sqlite"];
 const NO_NDJSON: &[&str] = &["raw", "duralog", "sqlite"];
+const RAW: &[&str] = &["raw", "duralog"];
 const PAIR: &[&str] = &["duralog", "sqlite"];
 
 /// Figures that every workload gives where it measures them; shown in a table of their own.
@@ -175,7 +176,7 @@ pub const WORKLOADS: &[Workload] = &[
                 "log-group-16",
                 "writes_per_s",
                 "appends/s",
-                &[Times(1.0, "raw"), Times(1.5, "raw")],
+                &[Times(1.0, "raw")],
             ),
             less("log-group-16-p50", "p50", "us", &[AtMost(300.0)]),
             less("log-group-16-share", "share", "most/least", &[AtMost(1.5)]),
@@ -191,10 +192,63 @@ pub const WORKLOADS: &[Workload] = &[
                 "log-group-64",
                 "writes_per_s",
                 "appends/s",
-                &[Times(1.0, "raw"), Times(1.3, "raw")],
+                &[Times(1.0, "raw")],
             ),
             less("log-group-64-share", "share", "most/least", &[AtMost(1.5)]),
         ],
+    ),
+    workload(
+        "log-flights-16",
+        "durable appends of 256 B by 16 threads, up to 4 groups in flight; raw is the group limit",
+        RAW,
+        &[Fixture::Raw],
+        &[
+            more(
+                "log-flights-16",
+                "writes_per_s",
+                "appends/s",
+                &[Times(1.5, "raw")],
+            ),
+            less("log-flights-16-p50", "p50", "us", &[AtMost(300.0)]),
+            less(
+                "log-flights-16-share",
+                "share",
+                "most/least",
+                &[AtMost(1.5)],
+            ),
+        ],
+    ),
+    workload(
+        "log-flights-64",
+        "the same by 64 threads",
+        RAW,
+        &[Fixture::Raw],
+        &[
+            more(
+                "log-flights-64",
+                "writes_per_s",
+                "appends/s",
+                &[Times(1.3, "raw")],
+            ),
+            less(
+                "log-flights-64-share",
+                "share",
+                "most/least",
+                &[AtMost(1.5)],
+            ),
+        ],
+    ),
+    workload(
+        "log-async",
+        "durable appends of 256 B by one thread, 256 of them under way at once",
+        &["wal", "duralog"],
+        &[],
+        &[more(
+            "log-async",
+            "writes_per_s",
+            "appends/s",
+            &[Times(5.0, "wal")],
+        )],
     ),
     workload(
         "log-manual-1",
@@ -218,6 +272,18 @@ pub const WORKLOADS: &[Workload] = &[
             "records_per_s",
             "records/s",
             &[Times(0.85, "raw")],
+        )],
+    ),
+    workload(
+        "log-buffered",
+        "appends of 256 B that wait in a buffer of 256 KiB, one thread; raw writes each by itself",
+        RAW,
+        &[Fixture::Raw],
+        &[more(
+            "log-buffered",
+            "writes_per_s",
+            "appends/s",
+            &[AtLeast(4e6)],
         )],
     ),
     workload(

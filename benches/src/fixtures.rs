@@ -1,5 +1,6 @@
 //! What is made before the rounds begin, once, and read or appended to in all of them.
 
+use crate::c_face::Mode;
 use crate::catalog::Fixture;
 use crate::event_work;
 use crate::log_work::small_log;
@@ -67,7 +68,8 @@ pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
                 fs::create_dir_all(work)?;
                 for contender in ["duralog", "ndjson", "sqlite"] {
                     let fixtures = dir;
-                    let mut writer = writers::open(contender, Places { work, fixtures }, false);
+                    let mut writer =
+                        writers::open(contender, Places { work, fixtures }, Mode::Manual);
                     writer.write(payload.records(number, 1, RECORD_LEN), RECORD_LEN);
                     writer.close();
                 }
@@ -95,7 +97,7 @@ fn fill_log(contender: &str, dir: &Path, scale: Scale, count: u64) {
         work: dir,
         fixtures: dir,
     };
-    let mut writer: Box<dyn Writer> = writers::open(contender, places, false);
+    let mut writer: Box<dyn Writer> = writers::open(contender, places, Mode::Manual);
     let mut written = 0;
     while written < scale.replay_records {
         let count = count.min(scale.replay_records - written);

@@ -12,14 +12,14 @@ pub trait Shared: Sync {
     fn close(self: Box<Self>);
 }
 
-pub fn open(contender: &str, places: Places<'_>) -> Box<dyn Shared> {
+pub fn open(contender: &str, places: Places<'_>, mode: Mode) -> Box<dyn Shared> {
     let in_work = |name: &str| -> PathBuf { places.work.join(name) };
     match contender {
         "raw" => Box::new(GroupLimit::new(Raw::open(
             &places.fixtures.join("raw"),
             true,
         ))),
-        "duralog" => Box::new(Log::open(&in_work("log"), Mode::Durable)),
+        "duralog" => Box::new(Log::open(&in_work("log"), mode)),
         // Neither groups by itself; one handle under a lock is the best that either can do.
         "ndjson" => Box::new(Locked(Mutex::new(Ndjson::open(
             &in_work("log.ndjson"),

@@ -23,26 +23,26 @@ pub struct Appending {
     /// Records in each.
     pub count: usize,
     pub len: usize,
-    pub durable: bool,
+    pub mode: Mode,
     /// Old records are given up again and again, and were before.
     pub recycled: bool,
 }
 
 impl Appending {
-    pub fn singles(writes: u64, durable: bool) -> Appending {
+    pub fn singles(writes: u64, mode: Mode) -> Appending {
         Appending {
             writes,
             count: 1,
             len: RECORD_LEN,
-            durable,
+            mode,
             recycled: false,
         }
     }
 
-    pub fn hundreds(writes: u64, durable: bool) -> Appending {
+    pub fn hundreds(writes: u64, mode: Mode) -> Appending {
         Appending {
             count: 100,
-            ..Appending::singles(writes, durable)
+            ..Appending::singles(writes, mode)
         }
     }
 
@@ -51,7 +51,7 @@ impl Appending {
             writes,
             count: MIB_RECORDS,
             len: MIB_RECORD_LEN,
-            durable: true,
+            mode: Mode::Durable,
             recycled,
         }
     }
@@ -64,7 +64,7 @@ pub fn append(contender: &str, places: Places<'_>, what: Appending, out: &mut Me
     let payload = Payload::new();
     let mut latencies = Latencies::with_capacity(writes as usize);
     let mut meter = Meter::new();
-    let mut writer = writers::open(contender, places, what.durable);
+    let mut writer = writers::open(contender, places, what.mode);
     let mut live = 0;
     let write = |writer: &mut dyn Writer, index: u64, live: &mut u64| {
         writer.write(payload.records(index, count, len), len);
@@ -99,11 +99,44 @@ pub fn append(contender: &str, places: Places<'_>, what: Appending, out: &mut Me
     }
 }
 
+/// Batches of one record that one thread has under way at once.
+const UNDER_WAY: u64 = 256;
+
+/// One thread that appends records durably: one after the other (`wal`), or many on their way.
+pub fn append_later(contender: &str, places: Places<'_>, writes: u64, out: &mut Measured) {
+    let payload = Payload::new();
+    let mut meter = Meter::new();
+    let log = Log::open(&places.work.join("log"), Mode::Durable);
+    meter.begin();
+    for index in 0..writes {
+        let record = payload.records(index, 1, RECORD_LEN);
+        if contender == "wal" {
+            log.append(record);
+            continue;
+        }
+        let ticket = log.append_later(record);
+        if ticket > UNDER_WAY {
+            log.wait_for(ticket - UNDER_WAY);
+        }
+    }
+    if contender != "wal" {
+        log.wait_for(writes);
+    }
+    meter.end();
+    meter.tell_memory(out);
+    log.close();
+    out.set("writes_per_s", writes as f64 / meter.seconds());
+    meter.tell_writes(writes, out);
+    let found = writers::count("duralog", places);
+    assert_eq!(found, Some(writes), "records found after reopening");
+}
+
 /// Threads that each append one record after the other.
 pub fn append_together(
     contender: &str,
     places: Places<'_>,
     threads: usize,
+    mode: Mode,
     duration: Duration,
     out: &mut Measured,
 ) {
@@ -111,7 +144,7 @@ pub fn append_together(
     let empty = || Latencies::with_capacity(1 << 14);
     let each: Vec<Latencies> = std::iter::repeat_with(empty).take(threads).collect();
     let mut meter = Meter::new();
-    let log = group::open(contender, places);
+    let log = group::open(contender, places, mode);
     let barrier = Barrier::new(threads + 1);
     let thread = |number: usize, mut latencies: Latencies| {
         let mut index = number as u64 * 1_000_003;
@@ -283,7 +316,7 @@ pub fn fill_and_kill(work: &str, contender: &str, places: &Path, fixtures: &Path
 /// What [`fill_and_kill`] starts: durable batches of 1 MiB, made of small records.
 pub fn fill(contender: &str, places: Places<'_>, scale: Scale) -> ! {
     let payload = Payload::new();
-    let mut writer = writers::open(contender, places, true);
+    let mut writer = writers::open(contender, places, Mode::Durable);
     let batch = 4096.min(scale.replay_records);
     let writes = match contender {
         "sqlite" => 8,
@@ -313,7 +346,7 @@ pub fn wait_for_death(written: u64) -> ! {
 /// A log of ten records.
 pub fn ten(contender: &str, places: Places<'_>, out: &mut Measured) {
     let payload = Payload::new();
-    let mut writer = writers::open(contender, places, true);
+    let mut writer = writers::open(contender, places, Mode::Durable);
     for index in 0..10 {
         writer.write(payload.records(index, 1, RECORD_LEN), RECORD_LEN);
     }
@@ -339,7 +372,7 @@ pub fn many(contender: &str, places: Places<'_>, count: u64, out: &mut Measured)
             work: dir,
             fixtures: places.fixtures,
         };
-        let mut writer = writers::open(contender, places, true);
+        let mut writer = writers::open(contender, places, Mode::Durable);
         writer.write(payload.records(0, 1, RECORD_LEN), RECORD_LEN);
         writers.push(writer);
     }

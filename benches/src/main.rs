@@ -18,6 +18,7 @@ mod system;
 mod table;
 mod writers;
 
+use c_face::Mode;
 use catalog::{Fixture, Workload, WORKLOADS};
 use log_work::Appending;
 use meter::Measured;
@@ -370,15 +371,25 @@ fn child(args: &[String]) {
     let it = &mut out;
     let group = Duration::from_millis(scale.group_ms);
     let append = |what, it: &mut Measured| log_work::append(name, places, what, it);
+    let together = |threads, mode, it: &mut Measured| {
+        log_work::append_together(name, places, threads, mode, group, it);
+    };
     match workload.as_str() {
-        "log-append" => append(Appending::singles(scale.appends, true), it),
-        "log-batch-100" => append(Appending::hundreds(scale.batches, true), it),
+        "log-append" => append(Appending::singles(scale.appends, Mode::Durable), it),
+        "log-batch-100" => append(Appending::hundreds(scale.batches, Mode::Durable), it),
         "log-mib-new" => append(Appending::mebibytes(scale.mib_batches, false), it),
         "log-mib-recycled" => append(Appending::mebibytes(scale.mib_batches, true), it),
-        "log-group-16" => log_work::append_together(name, places, 16, group, it),
-        "log-group-64" => log_work::append_together(name, places, 64, group, it),
-        "log-manual-1" => append(Appending::singles(manual, false), it),
-        "log-manual-100" => append(Appending::hundreds(scale.manual_records / 100, false), it),
+        "log-group-16" => together(16, Mode::Durable, it),
+        "log-group-64" => together(64, Mode::Durable, it),
+        "log-flights-16" => together(16, Mode::Flights, it),
+        "log-flights-64" => together(64, Mode::Flights, it),
+        "log-async" => log_work::append_later(name, places, scale.async_records(name), it),
+        "log-manual-1" => append(Appending::singles(manual, Mode::Manual), it),
+        "log-manual-100" => {
+            let batches = scale.manual_records / 100;
+            append(Appending::hundreds(batches, Mode::Manual), it);
+        }
+        "log-buffered" => append(Appending::singles(manual, Mode::Buffered), it),
         "log-replay-100" => log_work::replay(name, places, "log-100", scale.replay_records, it),
         "log-replay-1" => log_work::replay(name, places, "log-1", scale.replay_records, it),
         "log-disk-ten" => log_work::ten(name, places, it),

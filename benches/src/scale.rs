@@ -60,6 +60,14 @@ impl Scale {
         }
     }
 
+    /// Durable records of one thread that does not wait for each, and of one that does.
+    pub fn async_records(&self, contender: &str) -> u64 {
+        match contender {
+            "wal" => self.appends,
+            _ => self.appends * 50,
+        }
+    }
+
     pub fn smoke() -> Scale {
         Scale {
             appends: 50,

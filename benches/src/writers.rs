@@ -29,10 +29,11 @@ pub trait Writer {
     fn close(self: Box<Self>);
 }
 
-pub fn open(contender: &str, places: Places<'_>, durable: bool) -> Box<dyn Writer> {
+pub fn open(contender: &str, places: Places<'_>, mode: Mode) -> Box<dyn Writer> {
+    let durable = mode.is_durable();
     match contender {
         "raw" => Box::new(Raw::open(&places.fixtures.join("raw"), durable)),
-        "duralog" => Box::new(Duralog::open(&places.work.join("log"), durable)),
+        "duralog" => Box::new(Duralog::open(&places.work.join("log"), mode)),
         "ndjson" => Box::new(Ndjson::open(&places.work.join("log.ndjson"), durable)),
         "sqlite" => Box::new(Sqlite::open(&places.work.join("log.db"), durable)),
         other => panic!("no contender {other:?} here"),
@@ -106,8 +107,7 @@ struct Duralog {
 }
 
 impl Duralog {
-    fn open(path: &Path, durable: bool) -> Duralog {
-        let mode = if durable { Mode::Durable } else { Mode::Manual };
+    fn open(path: &Path, mode: Mode) -> Duralog {
         Duralog {
             log: Log::open(path, mode),
             ops: Vec::new(),
