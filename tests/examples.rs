@@ -97,6 +97,7 @@ fn all_examples_are_tested_here_and_are_short() {
         names,
         [
             "append_replay.c",
+            "async_append.c",
             "bank_transfer.c",
             "eventstore_append.c",
             "eventstore_consumer.c",
@@ -128,6 +129,27 @@ fn append_replay_finds_what_it_left() {
     );
     if let Some(checked) = example.run_checked(&["other-log"]) {
         assert_eq!(checked, expected);
+    }
+}
+
+#[test]
+fn async_append_makes_every_batch_durable() {
+    let example = Example::new("async_append");
+    let first = example.run(&["log", "500"]);
+    assert_eq!(
+        first,
+        "500 batches are durable, the last committed as 1500\n"
+    );
+    let second = example.run(&["log", "7"]);
+    assert_eq!(
+        second,
+        "7 batches are durable, the last committed as 1521\n"
+    );
+    if let Some(checked) = example.run_checked(&["other-log", "100"]) {
+        assert_eq!(
+            checked,
+            "100 batches are durable, the last committed as 300\n"
+        );
     }
 }
 

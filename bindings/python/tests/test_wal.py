@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import pickle
+import select
 import subprocess
 import tempfile
 import unittest
@@ -24,6 +25,51 @@ RECEIPTS = os.environ.get("DURALOG_RECEIPTS", os.path.join(REPOSITORY, "..", "sh
 
 def by_format(path):
     return [(r.seq, r.op, r.key, r.value) for r in duralog_format.open_log(path).records()]
+
+
+class AppendingLater(Case):
+    def test_tickets_are_settled_in_order(self):
+        with Wal(self.path, groups_in_flight_max=4) as wal:
+            tickets = [wal.append_later([b"%d" % n, (b"k", b"v")]) for n in range(1000)]
+            self.assertEqual(tickets, list(range(1, 1001)))
+            self.assertEqual(wal.wait_for(1), 3)
+            self.assertEqual(wal.wait_for(1000), 3000)
+            wal.wait_durable(wal.stat().written_lsn, timeout=0)
+            with self.assertRaisesRegex(duralog.InvalidArgument, "has been told"):
+                wal.wait_for(500)
+            with self.assertRaises(duralog.InvalidArgument):
+                wal.wait_for(1001, timeout=0)
+        values = [value for _, _, key, value in by_format(self.path) if not key]
+        self.assertEqual(values, [b"%d" % n for n in range(1000)])
+
+    def test_the_descriptor_is_readable_when_tickets_are_settled(self):
+        with Wal(self.path) as wal:
+            fd = wal.ticket_fd()
+            self.assertEqual(select.select([fd], [], [], 0)[0], [])
+            ticket = wal.append_later([b"value"])
+            self.assertEqual(select.select([fd], [], [], 60)[0], [fd])
+            self.assertEqual(wal.ticket_fd(), fd)
+            self.assertEqual(select.select([fd], [], [], 0)[0], [])
+            self.assertEqual(wal.wait_for(ticket, timeout=0), 2)
+
+    def test_what_is_not_settled_is_a_timeout(self):
+        with Wal(self.path) as wal:
+            with self.assertRaises(duralog.Timeout):
+                wal.wait_durable(1 << 60, timeout=0.001)
+            for bad in ("1", float("nan"), float("inf")):
+                with self.assertRaisesRegex(duralog.InvalidArgument, "timeout"):
+                    wal.wait_durable(1, timeout=bad)
+
+    def test_a_buffer_is_written_when_it_is_full_and_at_sync(self):
+        with Wal(self.path, sync="manual", buffer_bytes_max=4096) as wal:
+            self.assertEqual(wal.append(b"one"), 1)
+            self.assertEqual(list(wal.tuples()), [])
+            wal.sync()
+            self.assertEqual([value for *_, value in wal.tuples()], [b"one"])
+            self.assertEqual(wal.append(b"x" * 5000), 2)
+            self.assertEqual(len(list(wal.tuples())), 2)
+            self.assertEqual(wal.append_batch([b"a", b"b"]), 5)
+        self.assertEqual([seq for seq, *_ in by_format(self.path)], [1, 2, 3, 4])
 
 
 class Appending(Case):
