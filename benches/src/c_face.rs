@@ -11,6 +11,7 @@ use duralog::ffi::cursor::{
 use duralog::ffi::last_error::{duralog_error_t, duralog_last_error};
 use duralog::ffi::maintain::wal_truncate;
 use duralog::ffi::options::{wal_options_t, WAL_OPEN_READ_ONLY, WAL_SYNC_EVERY, WAL_SYNC_MANUAL};
+use duralog::ffi::stat::{wal_stat, wal_stat_t};
 use duralog::ffi::version::duralog_library_version;
 use duralog::ffi::wal::{wal_close, wal_open, wal_t};
 use std::ffi::{CStr, CString};
@@ -156,6 +157,16 @@ impl Log {
         // SAFETY: the handle is open.
         let status = unsafe { wal_wait_ticket(self.0, ticket, -1, null_mut(), null_mut()) };
         check("wal_wait_ticket", status);
+    }
+
+    /// Syncs and durable writes of batches, as the log counts them.
+    pub fn sync_count(&self) -> u64 {
+        // SAFETY: a struct of integers, for which zeros are values.
+        let mut stat: wal_stat_t = unsafe { std::mem::zeroed() };
+        stat.struct_size = size_of::<wal_stat_t>() as u32;
+        // SAFETY: the handle is open, the struct says its size.
+        check("wal_stat", unsafe { wal_stat(self.0, &mut stat) });
+        stat.sync_count
     }
 
     pub fn truncate(&self, up_to_seq: u64) {

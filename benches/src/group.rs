@@ -9,6 +9,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub trait Shared: Sync {
     /// Durable on return.
     fn append(&self, record: &[u8]);
+    /// Syncs and durable writes so far, by its own count; none where nothing counts them.
+    fn durable_writes(&self) -> Option<u64> {
+        None
+    }
     fn close(self: Box<Self>);
 }
 
@@ -33,6 +37,10 @@ pub fn open(contender: &str, places: Places<'_>, mode: Mode) -> Box<dyn Shared> 
 impl Shared for Log {
     fn append(&self, record: &[u8]) {
         Log::append(self, record);
+    }
+
+    fn durable_writes(&self) -> Option<u64> {
+        Some(self.sync_count())
     }
 
     fn close(self: Box<Self>) {

@@ -170,6 +170,11 @@ pub fn append_together(
         each
     });
     meter.tell_memory(out);
+    // A write that is durable when it returns is no call that is counted where syncs are.
+    let durable_writes = match mode {
+        Mode::Flights => log.durable_writes(),
+        _ => None,
+    };
     log.close();
 
     let shares: Vec<u64> = each.iter().map(|one| one.len() as u64).collect();
@@ -179,6 +184,9 @@ pub fn append_together(
     out.set("share", most as f64 / least as f64);
     out.set("writes_per_s", total as f64 / meter.seconds());
     meter.tell_writes(total, out);
+    if let Some(writes) = durable_writes {
+        out.set("syncs", writes as f64 / total.max(1) as f64);
+    }
     let mut all = Latencies::default();
     for one in each {
         all.append(one);
