@@ -14,5 +14,6 @@ pub(crate) mod group_committer;
 #[cfg(not(all(test, loom)))]
 pub(crate) mod leaders;
 pub(crate) mod ready_pool;
+pub(crate) mod room;
 pub(crate) mod segment_writer;
 pub(crate) mod tail;
