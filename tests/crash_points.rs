@@ -44,6 +44,7 @@ use duralog::SyncMode;
 const SHORT: u64 = 90_000;
 const SHORT_LAZY: u64 = 190_000;
 const STEPS: u64 = 35_000;
+const PREPARED: u64 = 5_000;
 const THREADS: u64 = 500;
 
 /// Every history of up to `len` operations, each explored from its last operation on: what lies
@@ -92,7 +93,7 @@ fn every_history_of_three_operations_survives_in_lazy_modes() {
 }
 
 /// What comes before the bar has been tried elsewhere; what comes behind it is tried whole.
-const STEPS_TRIED_WHOLE: [(&str, &str); 21] = [
+const STEPS_TRIED_WHOLE: [(&str, &str); 29] = [
     ("rotation by a single append", "f|a"),
     ("rotation by a batch", "f|b"),
     ("rotation by a batch of several frames", "af|l"),
@@ -114,6 +115,17 @@ const STEPS_TRIED_WHOLE: [(&str, &str); 21] = [
     ("the same behind a rotation", "falb|kab"),
     ("the same twice in a row", "a|kkf"),
     ("the same with a checkpoint", "ac|kcr"),
+    ("blocks prepared ahead, and appending there", "h|paf"),
+    (
+        "a file prepared for the next segment, and rotation into it",
+        "f|paa",
+    ),
+    ("the same by a batch of several frames", "f|pl"),
+    ("a prepared file that is not needed, and closing", "af|prp"),
+    ("the same, and the process dies", "af|pka"),
+    ("a recycled file beside a prepared one", "fapf|tpfaf"),
+    ("a record in several pieces", "a|ga"),
+    ("the same in a recycled file", "faft|fga"),
 ];
 
 #[test]
@@ -137,10 +149,17 @@ fn rotation_checkpoint_truncation_and_recycling_survive() {
 }
 
 #[test]
+fn what_is_prepared_ahead_survives() {
+    let mut explorer = Explorer::new("what_is_prepared_ahead_survives", seed());
+    histories(&mut explorer, SyncMode::Every, "phfat", 3);
+    explorer.report(PREPARED);
+}
+
+#[test]
 fn long_workloads_with_crashes_between_survive() {
     let name = "long_workloads_with_crashes_between_survive";
     let mut explorer = Explorer::new(name, seed());
-    let wanted = images_wanted().saturating_sub(SHORT + SHORT_LAZY + STEPS + THREADS);
+    let wanted = images_wanted().saturating_sub(SHORT + SHORT_LAZY + STEPS + PREPARED + THREADS);
     let wanted = wanted.max(20_000);
     for seed in seed().. {
         if explorer.checked >= wanted {
@@ -168,7 +187,7 @@ fn long_workloads_with_crashes_between_survive() {
 
 /// Random operations, of all kinds, rare ones rarer.
 fn workload(rng: &mut Rng, len: usize) -> Vec<Op> {
-    let letters = b"aaaabbbllwwfffdcctumsrk";
+    let letters = b"aaaabbbllwwfffhhppdcctumsrk";
     let mut pick = || letters[usize::try_from(rng.below(letters.len() as u64)).unwrap()];
     let text: String = (0..len).map(|_| char::from(pick())).collect();
     Op::parse(&text)

@@ -46,15 +46,18 @@ fn crash_states() -> u64 {
 
 /// Through everything that writes.
 fn workload() -> Vec<Op> {
-    use Op::{Batch, Checkpoint, Close, Kill, Mark, Open, Read, Solo, Sync, Truncate};
+    use Op::{Batch, Checkpoint, Close, Kill, Mark, Open, Prepare, Read, Solo, Sync, Truncate};
     let every = SyncMode::Every;
     vec![
         Open(every),
         Solo(10),
         Batch(3, 100),
         Batch(6, 8_000),
+        // Blocks of this segment, and a file for the next.
+        Prepare,
         Batch(4, 8_000),
-        // Rotates.
+        Prepare,
+        // Rotates into that file.
         Solo(20),
         Checkpoint,
         Batch(9, 8_000),

@@ -27,7 +27,7 @@ SUITE_SECONDS_MAX = 420
 #: Test binaries in the order in which they are tried: the fast and general ones first.
 SUITES = (
     ["--lib"],
-    ["--test", "log", "--test", "repair"],
+    ["--test", "log", "--test", "repair", "--test", "prepare"],
     ["--test", "crash_points"],
     ["--test", "evidence"],
     ["--test", "faults"],
@@ -45,6 +45,11 @@ OPEN = "src/wal/open.rs"
 RESTART = "src/wal/recovery/restart.rs"
 JUDGE = "src/wal/recovery/judge.rs"
 CONTROL = "src/wal/control_file.rs"
+ROOM = "src/wal/append/room.rs"
+SPACE = "src/wal/append/segment_writer/space.rs"
+LARGE = "src/wal/append/segment_writer/large_batch.rs"
+POOL = "src/wal/append/ready_pool.rs"
+VFS = "src/vfs/os.rs"
 FRAME = "src/format/frame.rs"
 
 
@@ -87,6 +92,16 @@ MUTANTS = (
     Mutant("truncation is noted in one slot only", RETENTION, "self.control.write_both(control)", "self.control.write(control)"),
     Mutant("truncation before the records are durable", RETENTION, "        let synced = self.sync();\n        if synced.result.is_err() {\n            return synced;\n        }\n        // An attempt", "        // An attempt"),
     Mutant("open batch counts as closed", JUDGE, "if structure.open.is_none() {", "if true {"),
+    Mutant("zeros begin before what is prepared", ROOM, "write_all_at(self.file.as_ref(), self.prepared, &ZEROS[..len])", "write_all_at(self.file.as_ref(), self.prepared.saturating_sub(64 << 10), &ZEROS[..len])"),
+    Mutant("blocks are the writer's before their zeros are written", ROOM, "        self.allocate(end)?;\n        if manner", "        self.allocate(end)?;\n        let end = if manner == Manner::Zeroed { self.prepared = end; end } else { end };\n        if manner"),
+    Mutant("the background goes on in the segment before", ROTATION, "        self.room.move_to(Arc::clone(&file), path, prepared);", "        let _ = path;"),
+    Mutant("a failure while preparing is the writer's", ROOM, "            if outcome.is_err() {\n", "            if outcome.is_err() {\n                ground.prepared = wanted;\n                self.prepared.store(wanted, Ordering::Release);\n"),
+    Mutant("prepared file keeps waiting after close", ROOM, "        self.drop_fresh(vfs, layout);\n        *self.fresh()", "        *self.fresh()"),
+    Mutant("a full disk is kept full by what waits", SPACE, "if full && self.give_space_back() {", "if false {"),
+    Mutant("recycled where blocks do not stay", RETENTION, "self.runway.is_none() && self.in_place;", "self.runway.is_none();"),
+    Mutant("copy on write is not known", VFS, "!COPY_ON_WRITE.contains(&file_system)", "true"),
+    Mutant("header of a large frame goes out before its payload is whole", LARGE, "payload_crc: frame.checksum.value(),", "payload_crc: 0,"),
+    Mutant("no end mark behind a large frame", LARGE, "frame.piece.resize(rest + HEADER_LEN, 0);", "frame.piece.resize(rest, 0);"),
     Mutant("no end mark behind a group", WRITER, "                group.bytes.resize(group.bytes.len() + HEADER_LEN, 0);\n", ""),
 )
 

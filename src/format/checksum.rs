@@ -6,11 +6,30 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
+/// CRC-32 IEEE of bytes that come in pieces.
+#[derive(Default)]
+pub(crate) struct Crc32(crc32fast::Hasher);
+
+impl Crc32 {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of all that was added.
+    pub(crate) fn value(&self) -> u32 {
+        self.0.clone().finalize()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn check_value_is_that_of_the_standard() {
         assert_eq!(super::crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(super::crc32(b""), 0);
+        let mut pieces = super::Crc32::default();
+        pieces.add(b"1234");
+        pieces.add(b"56789");
+        assert_eq!(pieces.value(), 0xCBF4_3926);
     }
 }

@@ -85,6 +85,16 @@ pub trait File: Send + Sync + fmt::Debug {
     }
     /// Makes all bytes written before, and the size, survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
+    /// Asks for these bytes to be on their way to the disk, so that a sync finds less to do, and
+    /// does not wait. Promises nothing; what goes wrong on that way, the next sync reports.
+    fn start_write_back(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+    /// Whether bytes that are written again stay where they are on the disk. Where they go
+    /// elsewhere (copy on write), blocks written in advance are written for nothing.
+    fn overwrites_in_place(&self) -> bool {
+        true
+    }
 }
 
 /// A page of 512 words of 8 bytes that processes share (FORMAT.md section 10). Never synced.

@@ -3,14 +3,19 @@
 //! * In the mode `interval`, what was written is synced when its time is up.
 //! * When a log falls idle, a MARK and a note in the control file promise what the last group could
 //!   not promise about itself, which keeps the window of FORMAT.md section 17 ("the residue") short.
+//! * When a writer comes near the end of the space that is prepared, it *calls*, and the thread
+//!   prepares more before it is needed (`append/room.rs`). A log that is idle calls nobody.
 //!
 //! An append *stirs* its log, which costs one atomic operation while the log is stirred already.
 //! The thread looks at stirred logs only, ends when there is none, and is started again by the
 //! next stir: a process whose logs are idle has no thread of ours.
 
 use super::append::group_committer::GroupCommitter;
+use super::append::room::Room;
 use super::append::segment_writer::SegmentWriter;
-use crate::sync::{Mutex, PoisonError};
+use super::layout::Layout;
+use crate::sync::{Condvar, Mutex, PoisonError};
+use crate::vfs::Vfs;
 use once_cell::sync::Lazy;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,6 +31,9 @@ const LOOK_MIN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Charge {
     committer: Weak<GroupCommitter<SegmentWriter>>,
+    room: Arc<Room>,
+    vfs: Arc<dyn Vfs>,
+    layout: Layout,
     /// How often the log wants to be looked at.
     look: Duration,
     /// The log is on the list. Set by a stir; taken back by the thread *before* it looks for the
@@ -45,21 +53,44 @@ struct Stirred {
 struct Household {
     arrivals: Vec<Arc<Charge>>,
     running: bool,
+    /// A writer wants space. Whose room it is, the rooms themselves say.
+    called: bool,
     fork_count: u64,
 }
 
 static HOUSEHOLD: Lazy<Mutex<Household>> = Lazy::new(Mutex::default);
+/// Signalled when `called` is set. Who arrives is seen with the next look.
+static CALLED: Lazy<Condvar> = Lazy::new(Condvar::new);
+
+/// A writer wants space, and has told its room. Nothing happens before the log is stirred, by the
+/// end of the append that calls; where there is no thread, the writer helps itself.
+pub(crate) fn call() {
+    let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    household.called = true;
+    drop(household);
+    CALLED.notify_all();
+}
 
 impl Charge {
     pub(crate) fn new(
         committer: &Arc<GroupCommitter<SegmentWriter>>,
+        vfs: Arc<dyn Vfs>,
+        layout: Layout,
         interval: Option<Duration>,
     ) -> Charge {
         Charge {
             committer: Arc::downgrade(committer),
+            room: committer.inspect(|writer| Arc::clone(writer.room())),
+            vfs,
+            layout,
             look: interval.map_or(IDLE, |interval| interval.min(IDLE)) / 2,
             stirred: AtomicBool::new(false),
         }
+    }
+
+    /// Prepares the space that the writer has asked for.
+    pub(crate) fn prepare(&self) {
+        self.room.prepare(self.vfs.as_ref(), &self.layout);
     }
 
     /// Something was appended.
@@ -88,23 +119,36 @@ impl Charge {
 
 fn keep_house() {
     let mut stirred: Vec<Stirred> = Vec::new();
+    let mut next_look = Instant::now();
     loop {
-        {
-            let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            stirred.extend(household.arrivals.drain(..).map(|charge| Stirred {
-                charge,
-                groups: 0,
-                changed: now,
-            }));
-            if stirred.is_empty() {
-                household.running = false;
-                return;
-            }
+        let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        stirred.extend(household.arrivals.drain(..).map(|charge| Stirred {
+            charge,
+            groups: 0,
+            changed: now,
+        }));
+        if stirred.is_empty() {
+            household.running = false;
+            return;
         }
-        let pause = stirred.iter().map(|log| log.charge.look).min();
-        thread::sleep(pause.unwrap_or(IDLE).max(LOOK_MIN));
-        stirred.retain_mut(look_after);
+        let pause = next_look.saturating_duration_since(now);
+        if !household.called && !pause.is_zero() {
+            household = CALLED
+                .wait_timeout(household, pause)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let called = std::mem::take(&mut household.called);
+        drop(household);
+        if called {
+            stirred.iter().for_each(|log| log.charge.prepare());
+        }
+        if Instant::now() >= next_look {
+            stirred.retain_mut(look_after);
+            let pause = stirred.iter().map(|log| log.charge.look).min();
+            next_look = Instant::now() + pause.unwrap_or(IDLE).max(LOOK_MIN);
+        }
     }
 }
 

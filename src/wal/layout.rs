@@ -69,6 +69,11 @@ impl Layout {
         self.ready().join(segment_name(number))
     }
 
+    /// Where a file for the next segment waits, made in the background.
+    pub(crate) fn fresh(&self) -> PathBuf {
+        self.ready().join("fresh")
+    }
+
     /// Where repair number `number` keeps what it drops.
     pub(crate) fn side_directory(&self, number: u32) -> PathBuf {
         self.dir.join(format!("{SIDE_PREFIX}{number}"))

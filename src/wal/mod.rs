@@ -35,7 +35,7 @@ use crate::vfs::Vfs;
 pub(crate) use append::batch_encoder::EncodedPayload;
 use append::batch_encoder::{check_batch, Author};
 use append::group_committer::{Alone, GroupCommitter, GroupSink};
-use append::segment_writer::SegmentWriter;
+use append::segment_writer::{SegmentWriter, LARGE_LEN};
 use housekeeper::Charge;
 pub(crate) use layout::segment_name as segment_file_name;
 use layout::Layout;
@@ -243,11 +243,15 @@ impl Wal {
         let total = check_batch(records(), author)?;
         let sync = durability == Durability::Durable;
         // A single record needs no frame but its own, whatever its size.
-        let fits_one_frame = total <= self.frame_payload_target as u64;
-        let result = if fits_one_frame || flags & frame_flag::SOLO != 0 {
+        let solo = flags & frame_flag::SOLO;
+        let fits_one_frame = total <= self.frame_payload_target as u64 || solo != 0;
+        let result = if fits_one_frame && total < LARGE_LEN {
             commit_one_frame(committer, records(), flags, sync)
         } else {
-            committer.alone(|writer| writer.append_large(records(), total, sync))
+            with_scratch(|scratch| {
+                let piece = &mut scratch.bytes;
+                committer.alone(|writer| writer.append_large(records(), total, solo, sync, piece))
+            })
         };
         if let Some(charge) = &self.charge {
             charge.stir(self.fork_count);
@@ -412,6 +416,17 @@ impl Wal {
     /// nothing if such a promise is there already.
     pub fn mark(&self) -> Result<()> {
         self.committer()?.alone(SegmentWriter::mark)
+    }
+
+    /// Prepares now the space that the log has asked for, as the library does by itself in the
+    /// background. Meant for tests of file systems that have none.
+    #[doc(hidden)]
+    pub fn prepare(&self) -> Result<()> {
+        let room = self
+            .committer()?
+            .inspect(|writer| Arc::clone(writer.room()));
+        room.prepare(self.view.vfs.as_ref(), &self.view.layout);
+        Ok(())
     }
 
     /// Makes everything that was appended before durable.
@@ -598,18 +613,25 @@ fn with_payload<'a, T>(
     records: impl Iterator<Item = Record<'a>>,
     commit: impl FnOnce(&EncodedPayload) -> Result<T>,
 ) -> Result<T> {
+    with_scratch(|payload| {
+        payload.clear();
+        for record in records {
+            payload.push(&record)?;
+        }
+        payload.seal();
+        commit(payload)
+    })
+}
+
+/// Gives a thread its scratch buffer.
+fn with_scratch<T>(work: impl FnOnce(&mut EncodedPayload) -> T) -> T {
     SCRATCH.with(|scratch| {
         // A panic in a source of records could leave the scratch borrowed in this thread only; a
         // fresh one serves then.
         let mut fallback = EncodedPayload::default();
         let mut borrowed = scratch.try_borrow_mut().ok();
         let payload = borrowed.as_deref_mut().unwrap_or(&mut fallback);
-        payload.clear();
-        for record in records {
-            payload.push(&record)?;
-        }
-        payload.seal();
-        let result = commit(payload);
+        let result = work(payload);
         if payload.bytes.capacity() > SCRATCH_LEN_MAX {
             *payload = EncodedPayload::default();
         }

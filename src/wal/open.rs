@@ -407,7 +407,8 @@ fn start_writer(
         SyncMode::Interval { millis, .. } => Some(Duration::from_millis(u64::from(millis))),
         SyncMode::Every | SyncMode::Manual => None,
     };
-    let charge = Arc::new(Charge::new(&committer, interval));
+    let charge = Charge::new(&committer, Arc::clone(&vfs), view.layout.clone(), interval);
+    let charge = Arc::new(charge);
     Ok(Wal {
         charge: vfs.background().then_some(charge),
         view,

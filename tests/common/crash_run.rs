@@ -35,6 +35,12 @@ pub(crate) const FRAME_PAYLOAD: usize = 200;
 /// A value that nearly fills a segment: the next batch rotates.
 pub(crate) const FILL_LEN: usize = 62_000;
 
+/// A value that fills half a segment: more is to be prepared.
+pub(crate) const HALF_LEN: usize = 31_000;
+
+/// A value that is written in several pieces.
+pub(crate) const GIANT_LEN: usize = 600_000;
+
 /// What a workload does. Spelled as one letter in histories.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
@@ -50,6 +56,12 @@ pub(crate) enum Op {
     Wide,
     /// `f`: one record that fills the segment.
     Fill,
+    /// `h`: one record that fills half of it.
+    Half,
+    /// `g`: one record that is larger than the segment.
+    Giant,
+    /// `p`: what the background does where there is one: prepares what was asked for.
+    Prepare,
     /// `c`: a checkpoint.
     Checkpoint,
     /// `t`: truncates all but the newest batch.
@@ -68,13 +80,16 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    const LETTERS: [(char, Op); 13] = [
+    const LETTERS: [(char, Op); 16] = [
         ('a', Op::Append),
         ('d', Op::AppendDurable),
         ('b', Op::Batch),
         ('l', Op::Large),
         ('w', Op::Wide),
         ('f', Op::Fill),
+        ('h', Op::Half),
+        ('g', Op::Giant),
+        ('p', Op::Prepare),
         ('c', Op::Checkpoint),
         ('t', Op::Truncate),
         ('u', Op::TruncateAll),
@@ -292,6 +307,13 @@ impl Run {
             }
             Op::Wide => single(self, 1500, Durability::AsOpened),
             Op::Fill => single(self, FILL_LEN, Durability::AsOpened),
+            Op::Half => single(self, HALF_LEN, Durability::AsOpened),
+            Op::Giant => single(self, GIANT_LEN, Durability::AsOpened),
+            Op::Prepare => {
+                self.step(Step::Nothing, |run| run.wal().prepare().unwrap());
+                // It promises nothing.
+                durable = false;
+            }
             Op::Batch => {
                 let records = vec![
                     (1, b"a".to_vec(), self.value(0, 30)),

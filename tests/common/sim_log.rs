@@ -32,6 +32,8 @@ pub(crate) enum Op {
     Checkpoint,
     Mark,
     Sync,
+    /// What the background does where there is one.
+    Prepare,
     /// Up to the batch so many before.
     Truncate(usize),
     Read,
@@ -376,6 +378,8 @@ impl Run {
                     Err(error) => ledger.write_failed(&error),
                 }
             }
+            // Nothing that goes wrong there is anybody's error.
+            Op::Prepare => wal.prepare().unwrap(),
             Op::Truncate(back) => self.truncate(&wal, back),
             Op::Read => self.read(&wal),
             Op::Close => {

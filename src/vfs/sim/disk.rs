@@ -214,6 +214,10 @@ impl File for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         self.disk.sync(Call::SyncData, self.inode, &self.path)
     }
+
+    fn overwrites_in_place(&self) -> bool {
+        !self.disk.machine().copy_on_write
+    }
 }
 
 impl fmt::Debug for SimFile {

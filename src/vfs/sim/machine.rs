@@ -34,6 +34,8 @@ pub(super) struct Machine {
     pub(super) off: bool,
     pub(super) faults: Faults,
     pub(super) capacity: u64,
+    /// What is overwritten goes elsewhere: see `File::overwrites_in_place`.
+    pub(super) copy_on_write: bool,
     pub(super) used_blocks: u64,
     pub(super) sector_len: u64,
     pub(super) rng: Rng,
@@ -60,6 +62,7 @@ impl Machine {
             off: false,
             faults: Faults::default(),
             capacity: u64::MAX,
+            copy_on_write: false,
             used_blocks: 0,
             sector_len: 512,
             rng,

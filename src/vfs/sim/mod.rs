@@ -329,6 +329,11 @@ impl SimDisk {
         self.machine().capacity = bytes;
     }
 
+    /// The disk says that it writes elsewhere what is overwritten, as btrfs does.
+    pub fn set_copy_on_write(&self, copies: bool) {
+        self.machine().copy_on_write = copies;
+    }
+
     /// Bytes in use, as [`SimDisk::set_capacity`] counts them.
     #[must_use]
     pub fn used(&self) -> u64 {

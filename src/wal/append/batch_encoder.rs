@@ -42,8 +42,15 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn encoded_len(&self) -> usize {
+    pub(crate) fn encoded_len(&self) -> usize {
         HEADER_LEN + self.key.len() + self.value.len()
+    }
+
+    /// What stands before key and value. The record has been checked.
+    pub(crate) fn encoded_header(&self) -> [u8; HEADER_LEN] {
+        let key_len = u32::try_from(self.key.len()).unwrap_or(u32::MAX);
+        let value_len = u32::try_from(self.value.len()).unwrap_or(u32::MAX);
+        encode_header(self.op, key_len, value_len)
     }
 }
 
@@ -146,10 +153,7 @@ impl EncodedPayload {
         self.bytes
             .try_reserve(len)
             .map_err(|_| Error::no_memory("a batch", len))?;
-        let key_len = u32::try_from(record.key.len()).unwrap_or(u32::MAX);
-        let value_len = u32::try_from(record.value.len()).unwrap_or(u32::MAX);
-        self.bytes
-            .extend_from_slice(&encode_header(record.op, key_len, value_len));
+        self.bytes.extend_from_slice(&record.encoded_header());
         self.bytes.extend_from_slice(record.key);
         self.bytes.extend_from_slice(record.value);
         self.record_count += 1;
@@ -159,11 +163,6 @@ impl EncodedPayload {
     /// The payload is complete.
     pub(crate) fn seal(&mut self) {
         self.crc = crc32(&self.bytes);
-    }
-
-    /// Whether `record` still belongs into this frame, whose payload goes up to `target` bytes.
-    pub(crate) fn has_room(&self, record: &Record<'_>, target: usize) -> bool {
-        self.record_count == 0 || self.bytes.len() + record.encoded_len() <= target
     }
 }
 

@@ -13,5 +13,6 @@ pub(crate) mod group;
 pub(crate) mod group_committer;
 pub(crate) mod leaders;
 pub(crate) mod ready_pool;
+pub(crate) mod room;
 pub(crate) mod segment_writer;
 pub(crate) mod tail;

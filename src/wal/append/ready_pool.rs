@@ -34,6 +34,20 @@ impl ReadyPool {
         kept
     }
 
+    /// Whether no file is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Deletes the files kept, since their space is needed now; false if there was none.
+    pub(crate) fn release(&mut self, vfs: &dyn Vfs) -> bool {
+        let mut released = false;
+        for path in self.kept.drain(..) {
+            released |= vfs.unlink(&path).is_ok();
+        }
+        released
+    }
+
     /// Forgets the files kept: whether they are out of the log for good is not known. They are
     /// deleted when the log is opened next.
     pub(crate) fn forget(&mut self) {

@@ -12,14 +12,17 @@ mod flight;
 mod large_batch;
 mod retention;
 mod rotation;
+mod space;
 
 pub(crate) use flight::Runway;
 use flight::SegmentFlight;
 pub(crate) use retention::retire;
 use rotation::Successor;
+pub(crate) use space::LARGE_LEN;
 
 use super::group_committer::{Alone, Foretold, Group, GroupOutcome, GroupSink, Receipt};
 use super::ready_pool::ReadyPool;
+use super::room::Room;
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_type, seq_after, FrameHeader, HEADER_LEN};
@@ -30,18 +33,10 @@ use crate::wal::control_file::ControlFile;
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::view::LogView;
-use std::io;
 use std::sync::Arc;
 
-/// The first step by which a segment is prepared beyond what is written: small, so that a log of
-/// ten records stays small.
-const PREPARE_LEN_MIN: u64 = ZEROS.len() as u64;
-/// The greatest step.
-const PREPARE_LEN_MAX: u64 = 1 << 20;
 /// Zero bytes behind every group, by which a clean end is recognised (FORMAT.md section 14.3).
 const END_MARK_LEN: u64 = HEADER_LEN as u64;
-/// What prepared space is filled with.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Where the writer starts: the end of the last segment.
 pub(crate) struct WriterStart {
@@ -90,8 +85,14 @@ pub(crate) struct SegmentWriter {
     last_frame_lsn: Lsn,
     durable_lsn: Lsn,
     checkpoint_lsn: Lsn,
-    /// Up to this offset the file has its space, reading as zero where nothing was written.
+    /// The space ahead, which the housekeeper prepares too.
+    room: Arc<Room>,
+    /// Below this the file has its space: what `room` said when it was asked last.
     prepared: u64,
+    /// Where the background is asked for more.
+    ask_at: u64,
+    /// What is overwritten stays where it is on the disk.
+    in_place: bool,
     /// The segment is sealed, and its successor is prepared but not in use yet.
     successor: Option<Successor>,
     ready: ReadyPool,
@@ -130,6 +131,8 @@ impl SegmentWriter {
             .header
             .offset_of(start.end_lsn)
             .unwrap_or(u64::from(HEADER_SIZE));
+        let path = layout.segment(start.header.segment_number);
+        let room = Room::new(Arc::clone(&start.file), path, prepared);
         Ok(SegmentWriter {
             vfs,
             layout,
@@ -141,6 +144,7 @@ impl SegmentWriter {
             segment_bytes_max,
             frame_payload_target,
             header: start.header,
+            in_place: start.file.overwrites_in_place(),
             file: start.file,
             offset,
             link: start.link,
@@ -148,7 +152,9 @@ impl SegmentWriter {
             last_frame_lsn: start.last_frame_lsn,
             durable_lsn: start.end_lsn,
             checkpoint_lsn: start.checkpoint_lsn,
+            room: Arc::new(room),
             prepared,
+            ask_at: 0,
             successor: None,
             ready: ReadyPool::default(),
             runway,
@@ -179,47 +185,6 @@ impl SegmentWriter {
     /// The next batch begins a new segment.
     fn is_full(&self) -> bool {
         self.successor.is_some() || self.offset >= self.segment_bytes_max
-    }
-
-    // ---- space -------------------------------------------------------------------------------
-
-    /// Makes sure that the file has space up to `end` and for the end mark behind it, ahead of
-    /// need where that can be had. An error of kind FULL leaves everything as it was.
-    fn make_room(&mut self, end: u64) -> Result<()> {
-        let needed = end + END_MARK_LEN;
-        if needed <= self.prepared {
-            return Ok(());
-        }
-        let step = self.prepared.clamp(PREPARE_LEN_MIN, PREPARE_LEN_MAX);
-        let ahead = (self.prepared + step).max(needed);
-        match self.prepare_up_to(ahead) {
-            // The attempt may have got far enough before the disk was full.
-            Err(error) if error.kind() == ErrorKind::Full && self.prepared >= needed => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Full && ahead > needed => {
-                self.prepare_up_to(needed)
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn prepare_up_to(&mut self, end: u64) -> Result<()> {
-        match self.file.allocate(self.prepared, end - self.prepared) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(error) => return Err(Error::io("allocate space in", &self.path(), error)),
-        }
-        // Zeros are written and not only allocated: a sync of blocks that were never written has
-        // to record their new state too, which costs as much again.
-        while self.prepared < end {
-            let len = usize::try_from(end - self.prepared)
-                .unwrap_or(usize::MAX)
-                .min(ZEROS.len());
-            // Also a write that ends early changes nothing: what it wrote is zeros behind the end.
-            write_all_at(self.file.as_ref(), self.prepared, &ZEROS[..len])
-                .map_err(|failure| Error::io("write", &self.path(), failure.error))?;
-            self.prepared += len as u64;
-        }
-        Ok(())
     }
 
     // ---- groups ------------------------------------------------------------------------------

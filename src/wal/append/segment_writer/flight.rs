@@ -143,7 +143,7 @@ impl SegmentWriter {
             return None;
         }
         self.fill_block(group, &mut run, time_ns);
-        if run.offset > self.prepared {
+        if !self.has_room(run.offset) {
             // The leader makes room when it has the writer to itself.
             group.bytes.truncate(content_len);
             return None;

@@ -1,54 +1,61 @@
-//! Batches that need several frames: written frame by frame by a leader that has the writer to
-//! itself, and given up with an ABORT if they can't be completed.
+//! Batches that are large, in one frame or several: written piece by piece by a leader that has the
+//! writer to itself, and given up with an ABORT if they can't be completed.
+//!
+//! Each byte is copied once, into a piece that the processor's cache holds, and counted in the
+//! checksum there; the disk writes one piece while the next is copied. The header of a frame needs
+//! the checksum of all of it and is written last; until then zeros, or bytes of another generation,
+//! stand in its place, and a crash leaves the end of the log where it was.
 
 use super::{leaves_no_trace, SegmentWriter};
 use crate::error::Error;
+use crate::format::checksum::Crc32;
 use crate::format::frame::{frame_flag, frame_len, frame_type, FrameHeader, HEADER_LEN};
 use crate::lsn::{Lsn, Seq};
 use crate::vfs::write_all_at;
 use crate::wal::append::batch_encoder::{EncodedPayload, Record};
 use crate::wal::append::group_committer::{indeterminate, Alone, Receipt};
-use std::io;
+
+/// So much of a frame is written at once. The page cache remembers the size: see the room.
+const PIECE_LEN: usize = 256 << 10;
 
 impl SegmentWriter {
-    /// Writes a batch that needs several frames. `total` is the sum of its encoded records.
+    /// Writes a batch by itself, in as many frames as it needs. `total` is the sum of its encoded
+    /// records, `solo` the flag of a single append or 0. `piece` is memory that is used again and
+    /// again; what was in it is gone.
     pub(crate) fn append_large<'a>(
         &mut self,
         records: impl Iterator<Item = Record<'a>>,
         total: u64,
+        solo: u8,
         sync: bool,
+        piece: &mut Vec<u8>,
     ) -> Alone<Receipt> {
         if self.is_full() {
             if let Err(failed) = self.rotate() {
                 return failed.into_alone();
             }
         }
-        // A first look whether the disk can hold it, so that a full disk is found before anything
-        // is written; each frame makes sure again.
-        // Two neighbouring frames hold more than the target between them.
-        let frames = total.saturating_mul(2) / self.frame_payload_target as u64 + 2;
+        // Space for all of it and an ABORT, so that a full disk is found before anything is
+        // written. Two neighbouring frames hold more than the target between them.
+        let frames = total.saturating_mul(2) / self.frame_payload_target as u64 + 3;
         let end = self.offset + total + frames * (HEADER_LEN as u64 + 8);
-        if end > self.prepared {
-            match self.file.allocate(self.prepared, end - self.prepared) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(error) => {
-                    let error = Error::io("allocate space in", &self.path(), error);
-                    let poison = !leaves_no_trace(&error);
-                    return Alone {
-                        result: Err(error),
-                        poison,
-                    };
-                }
-            }
+        let early = (sync || self.sync_is_due()) && self.is_written_before(end);
+        if let Err(error) = self.make_room(end) {
+            let poison = !leaves_no_trace(&error);
+            return Alone {
+                result: Err(error),
+                poison,
+            };
         }
         let mut batch = LargeBatch {
             batch_id: self.written_lsn(),
             first_seq: self.next_seq,
             frames_out: 0,
-            time_ns: 0,
+            time_ns: self.time_ns(),
+            solo,
+            early,
         };
-        match self.write_frames(&mut batch, records) {
+        match self.write_frames(&mut batch, records, piece) {
             Ok(()) => {}
             Err(WriteFault::Clean(error)) => return self.give_up(&batch, error),
             Err(WriteFault::Doubtful(error)) => {
@@ -83,37 +90,123 @@ impl SegmentWriter {
         &mut self,
         batch: &mut LargeBatch,
         records: impl Iterator<Item = Record<'a>>,
+        piece: &mut Vec<u8>,
     ) -> std::result::Result<(), WriteFault> {
-        let mut payload = EncodedPayload::default();
+        piece.clear();
+        // Now, and not when a part is out.
+        piece
+            .try_reserve(PIECE_LEN + 2 * HEADER_LEN)
+            .map_err(|_| WriteFault::Clean(Error::no_memory("a batch", PIECE_LEN)))?;
+        let mut frame = FrameStream::begin(piece);
+        let target = self.frame_payload_target as u64;
         for record in records {
-            if !payload.has_room(&record, self.frame_payload_target) {
-                self.write_frame(batch, &mut payload, 0)?;
+            let len = record.encoded_len() as u64;
+            if frame.record_count > 0 && frame.payload_len + len > target {
+                self.end_frame(batch, frame, 0)?;
+                frame = FrameStream::begin(piece);
             }
-            payload.push(&record).map_err(WriteFault::Clean)?;
+            frame.record_count += 1;
+            frame.payload_len += len;
+            for bytes in [&record.encoded_header()[..], record.key, record.value] {
+                self.add_to_frame(batch, &mut frame, bytes)?;
+            }
         }
-        self.write_frame(batch, &mut payload, frame_flag::COMMIT)
+        self.end_frame(batch, frame, frame_flag::COMMIT)
     }
 
-    /// Writes one frame of a large batch and empties `payload`.
-    fn write_frame(
+    /// Adds bytes to the payload of a frame, and writes what makes a piece.
+    fn add_to_frame(
+        &mut self,
+        batch: &LargeBatch,
+        frame: &mut FrameStream<'_>,
+        mut bytes: &[u8],
+    ) -> std::result::Result<(), WriteFault> {
+        loop {
+            // Pieces end where blocks do.
+            let at = self.offset + frame.written + frame.piece.len() as u64;
+            let room = PIECE_LEN - usize::try_from(at % PIECE_LEN as u64).unwrap_or(0);
+            if bytes.len() < room {
+                frame.piece.extend_from_slice(bytes);
+                return Ok(());
+            }
+            let (now, later) = bytes.split_at(room);
+            frame.piece.extend_from_slice(now);
+            bytes = later;
+            self.write_piece(batch, frame)?;
+        }
+    }
+
+    /// Writes the piece that is full, but for the frame's header.
+    fn write_piece(
+        &mut self,
+        batch: &LargeBatch,
+        frame: &mut FrameStream<'_>,
+    ) -> std::result::Result<(), WriteFault> {
+        let skipped = frame.add_to_checksum();
+        let offset = self.offset + frame.written;
+        write_all_at(
+            self.file.as_ref(),
+            offset + skipped as u64,
+            &frame.piece[skipped..],
+        )
+        .map_err(|failure| WriteFault::of(failure.into_error(&self.path())))?;
+        if batch.early {
+            self.file.start_write_back(offset, frame.piece.len() as u64);
+        }
+        frame.written += frame.piece.len() as u64;
+        frame.piece.clear();
+        Ok(())
+    }
+
+    /// Writes the rest of a frame with the end mark behind it. If other pieces of it are out, the
+    /// header comes last: without it, what is out is nothing.
+    fn end_frame(
         &mut self,
         batch: &mut LargeBatch,
-        payload: &mut EncodedPayload,
+        mut frame: FrameStream<'_>,
         flags: u8,
     ) -> std::result::Result<(), WriteFault> {
-        payload.seal();
+        frame.add_to_checksum();
         let begin = if batch.frames_out == 0 {
             frame_flag::BEGIN
         } else {
             0
         };
-        if batch.frames_out == 0 {
+        let header = FrameHeader {
+            payload_crc: frame.checksum.value(),
+            payload_len: u32::try_from(frame.payload_len).unwrap_or(u32::MAX),
+            frame_type: frame_type::BATCH,
+            flags: flags | begin | batch.solo,
+            link: self.link,
+            salt: self.header.salt,
+            lsn: self.written_lsn(),
+            first_seq: self.next_seq,
+            record_count: frame.record_count,
+            durable_lsn: self.durable_lsn,
             // All records of a batch are of one time.
-            batch.time_ns = self.time_ns();
+            time_ns: batch.time_ns,
+        };
+        let encoded = header.encode();
+        let mut run = self.run_here();
+        run.take(&header, &encoded);
+        run.check().map_err(WriteFault::Clean)?;
+        let in_one = frame.written == 0;
+        if in_one {
+            frame.piece[..HEADER_LEN].copy_from_slice(&encoded);
         }
-        self.write_single(frame_type::BATCH, flags | begin, batch.time_ns, payload)?;
+        let rest = header.frame_len() - frame.written;
+        let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+        frame.piece.resize(rest + HEADER_LEN, 0);
+        let offset = self.offset + frame.written;
+        let mut written = write_all_at(self.file.as_ref(), offset, frame.piece);
+        if written.is_ok() && !in_one {
+            written = write_all_at(self.file.as_ref(), self.offset, &encoded);
+        }
+        written.map_err(|failure| WriteFault::of(failure.into_error(&self.path())))?;
+        self.counters.written_bytes += header.frame_len();
+        self.advance(&run);
         batch.frames_out += 1;
-        payload.clear();
+        frame.piece.clear();
         Ok(())
     }
 
@@ -188,6 +281,42 @@ struct LargeBatch {
     frames_out: u32,
     /// When it was begun.
     time_ns: u64,
+    /// Flag of a single append, or 0.
+    solo: u8,
+    /// Each piece is to be on its way to the disk while the next one is copied.
+    early: bool,
+}
+
+/// A frame that is written piece by piece.
+struct FrameStream<'a> {
+    /// What is not written yet. The first piece begins with room for the header.
+    piece: &'a mut Vec<u8>,
+    /// Bytes of the frame before `piece`.
+    written: u64,
+    payload_len: u64,
+    record_count: u32,
+    checksum: Crc32,
+}
+
+impl<'a> FrameStream<'a> {
+    fn begin(piece: &'a mut Vec<u8>) -> FrameStream<'a> {
+        piece.clear();
+        piece.resize(HEADER_LEN, 0);
+        FrameStream {
+            piece,
+            written: 0,
+            payload_len: 0,
+            record_count: 0,
+            checksum: Crc32::default(),
+        }
+    }
+
+    /// Counts the piece in; returns how many bytes at its beginning are not payload.
+    fn add_to_checksum(&mut self) -> usize {
+        let skipped = if self.written == 0 { HEADER_LEN } else { 0 };
+        self.checksum.add(&self.piece[skipped..]);
+        skipped
+    }
 }
 
 /// A frame that was not written.

@@ -168,11 +168,13 @@ impl SegmentWriter {
     /// is deleted.
     fn retire(&mut self, numbers: &[u64]) -> Result<()> {
         let (vfs, layout) = (self.vfs.as_ref(), &self.layout);
+        // Old bytes behind a group in flight would look like a torn one; and where blocks do not
+        // stay in their places, old ones are worth nothing.
+        let recycling = self.runway.is_none() && self.in_place;
         let rest: Vec<u64> = numbers
             .iter()
             .copied()
-            // Old bytes behind a group in flight would look like a torn one.
-            .filter(|&number| self.runway.is_some() || !self.ready.keep(vfs, layout, number))
+            .filter(|&number| !recycling || !self.ready.keep(vfs, layout, number))
             .collect();
         if rest.len() < numbers.len() {
             // Before a kept file is used again under another name: a power cut must not bring back
@@ -192,6 +194,8 @@ impl SegmentWriter {
             Some(error) => Err(error.duplicate()),
             None => self.close_cleanly(),
         };
+        // Before the lock is given up: the next writer finds no hands on its files but its own.
+        self.room.close(self.vfs.as_ref(), &self.layout);
         self.lock = None;
         result
     }

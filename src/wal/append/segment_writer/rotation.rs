@@ -54,7 +54,10 @@ impl SegmentWriter {
         self.offset = u64::from(header.header_size);
         self.link = header.link();
         self.last_frame_lsn = Lsn::NONE;
+        let path = self.layout.segment(header.segment_number);
+        self.room.move_to(Arc::clone(&file), path, prepared);
         self.prepared = prepared;
+        self.ask_at = 0;
         self.file = file;
         self.header = header.clone();
         self.counters.rotations += 1;
@@ -101,8 +104,10 @@ impl SegmentWriter {
             ..self.header.clone()
         };
         let number = header.segment_number;
-        let recycled = self.ready.take(self.vfs.as_ref(), &self.layout, number);
-        let file = if recycled {
+        let (vfs, layout) = (self.vfs.as_ref(), &self.layout);
+        let waiting =
+            self.ready.take(vfs, layout, number) || self.room.take_fresh(vfs, layout, number);
+        let file = if waiting {
             prepare_recycled(self.vfs.as_ref(), &self.layout, &header)
         } else {
             prepare_segment(self.vfs.as_ref(), &self.layout, &header, |_| Ok(()))
