@@ -8,6 +8,8 @@
 //! Calls return plain [`io::Result`]: what an error means for the log is decided above.
 
 pub mod os;
+#[cfg(feature = "ndjson")]
+pub(crate) mod outside;
 pub mod sim;
 
 use crate::error::{Error, ErrorKind};
