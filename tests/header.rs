@@ -319,12 +319,8 @@ fn exported_symbols_are_the_declared_functions() {
     let declared = declared_functions(&header);
     let declared: BTreeSet<&str> = declared.iter().map(String::as_str).collect();
     assert!(declared.len() >= 20, "{declared:?}");
-    assert_eq!(
-        exported,
-        declared,
-        "{} has not the features {features:?}; if it was built for something else: cargo clean -p duralog",
-        directory.display()
-    );
+    let directory = directory.display();
+    assert_eq!(exported, declared, "{directory}, features {features:?}");
 }
 
 /// The header as a program sees it that does not define `name`.

@@ -159,10 +159,13 @@ pub(super) fn event_of_line(line: &[u8], namespace: &EventId) -> Result<LineEven
     });
     let is_json = !fields.has("data_base64");
     let data = match fields.take("data_base64") {
-        Some(_) if fields.has("data") => {
-            return Err(Fault::damaged("has data_base64 and also data"));
+        Some(value) => {
+            let bytes = bytes_of("data_base64", value)?;
+            if fields.has("data") {
+                return Err(Fault::damaged("has data_base64 and also data"));
+            }
+            bytes
         }
-        Some(value) => bytes_of("data_base64", value)?,
         None => within_depth(fields.take("data").unwrap_or("null"))?.into(),
     };
     let metadata = match fields.take("metadata_base64") {
