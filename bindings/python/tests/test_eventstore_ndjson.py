@@ -185,7 +185,7 @@ class Importing(StoreCase):
     def test_damaged_line_names_its_number_and_nothing_of_its_batch_is_in(self):
         damaged = [
             (b"{\n", "Expecting"), (b"no json\n", "not a JSON object"), (b"[1]\n", "not a JSON object"), (b"\xff\n", "utf-8"),
-            (b"5", "not a JSON object"), (lines_of(LINE)[:-2] + b",}\n", "Expecting"), (lines_of(LINE)[:-2] + b" 5}\n", "Expecting"),
+            (b"5", "not a JSON object"), (lines_of(LINE)[:-2] + b",}\n", "name is no text"), (lines_of(LINE)[:-2] + b" 5}\n", "Expecting"),
             (lines_of(LINE)[:-1] + b"5\n", "Extra data"), (b'{"a":NaN}\n', "NaN is no JSON"), (b'{"a":1,"a":2}\n', "a twice"),
             (b'{1:1}\n', "name is no text"), (b'{"a" 1}\n', "Expecting"), (b"[" * 100_000 + b"\n", ""),
             (b'{"data":' + b"[" * 100_000 + b"\n", "nested deeper than 500 levels"),

@@ -210,9 +210,12 @@ fn walk<'a>(text: &'a str, mut show: impl FnMut(Field<'a>) -> Result<()>) -> Res
             at = skip_space(text, pass(text, at, ',')?);
         }
         is_first = false;
+        if at < text.len() && !text[at..].starts_with('"') {
+            return Err(Fault::damaged("has a field whose name is no text"));
+        }
         let name = value_at(text, at)?;
-        let decoded = Text::of(name);
-        let decoded = decoded.ok_or_else(|| Fault::damaged("has a field whose name is no text"))?;
+        let lost = || Fault::damaged("has a field without a name");
+        let decoded = Text::of(name).ok_or_else(lost)?;
         at = pass(text, skip_space(text, at + name.len()), ':')?;
         at = skip_space(text, at);
         let value = value_at(text, at)?;
@@ -408,12 +411,13 @@ mod tests {
             ("[1]", "is not a JSON object"),
             ("\u{feff}{}", "is not a JSON object"),
             ("{1:1}", "has a field whose name is no text"),
+            ("{,}", "has a field whose name is no text"),
+            (r#"{"a":1,}"#, "has a field whose name is no text"),
             (r#"{"a":1,"\u0061":2}"#, "has a twice"),
         ] {
             assert_eq!(fields(text), Err(Fault::damaged(reason)), "{text}");
         }
         for text in [
-            r#"{"a":1,}"#,
             r#"{"a":1 2}"#,
             r#"{"a" 1}"#,
             r#"{"a":NaN}"#,
@@ -424,7 +428,6 @@ mod tests {
             r#"{"a":+1}"#,
             r#"{"a":.5}"#,
             r#"{"a":1.}"#,
-            r#"{,}"#,
         ] {
             let fault = fields(text).unwrap_err();
             assert!(matches!(fault, Fault::NotJson(_)), "{text}: {fault:?}");

@@ -165,9 +165,9 @@ def _fields_of(text: str) -> Dict[str, Tuple[Any, str]]:
             if text[at:at + 1] != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
             at = skip(at + 1)
-        name, at = _value_at(text, at)
-        if not isinstance(name, str):
+        if text[at:at + 1] not in ('"', ""):
             raise _Damaged("has a field whose name is no text")
+        name, at = _value_at(text, at)
         at = skip(at)
         if text[at:at + 1] != ":":
             raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
