@@ -29,9 +29,9 @@ static void must(duralog_status_t status)
 
 static int show(void *user_data, uint64_t bytes, uint64_t events, uint64_t total)
 {
-    (void)bytes;
-    fprintf(stderr, "%s: %" PRIu64 " events, of %" PRIu64 " %s\n", (const char *)user_data, events,
-            total, strcmp(user_data, "import") == 0 ? "bytes" : "events");
+    (void)total; /* for those who show a percentage */
+    fprintf(stderr, "%s: %" PRIu64 " events, %" PRIu64 " bytes\n", (const char *)user_data, events,
+            bytes);
     return 0; /* go on */
 }
 

@@ -604,7 +604,7 @@ fn random_value(random: &mut Random, depth: u64) -> String {
     let kind = random.below(if depth == 0 { 5 } else { 8 });
     match kind {
         0 => pick(random, &["null", "true", "false"]).into(),
-        1 => random.next().cast_signed().to_string(),
+        1 => (random.next() as i64).to_string(),
         2 => {
             let digits = random.next() % 1000;
             let rest = pick(
@@ -615,7 +615,7 @@ fn random_value(random: &mut Random, depth: u64) -> String {
                     ".50",
                     "e5",
                     "E-7",
-                    "1e400",
+                    "e+400",
                     ".1234567890123456789012",
                 ],
             );
@@ -771,7 +771,7 @@ fn events_that_were_not_imported_come_back_in_another_store() {
             id: some(&mut random).then_some(id),
             schema_version: random.below(2) * random.next(),
             content_type: pick(&mut random, &["", "application/json", "text/plain"]),
-            occurred_ns: some(&mut random).then(|| random.next().cast_signed()),
+            occurred_ns: some(&mut random).then(|| random.next() as i64),
             correlation_id: some(&mut random).then_some(id),
             causation_id: some(&mut random).then_some(id),
         };
@@ -806,7 +806,7 @@ fn events_that_were_not_imported_come_back_in_another_store() {
         assert_eq!(event.content_type, copy.content_type, "{what}");
         assert_eq!(event.correlation_id, copy.correlation_id, "{what}");
         assert_eq!(event.causation_id, copy.causation_id, "{what}");
-        let occurred_ns = event.occurred_ns.unwrap_or(event.time_ns.cast_signed());
+        let occurred_ns = event.occurred_ns.unwrap_or(event.time_ns as i64);
         assert_eq!(Some(occurred_ns), copy.occurred_ns, "{what}");
         if out_lines[position as usize - 1].contains(", \"data\": ") {
             assert_eq!(on_one_line(event.data).trim_ascii(), copy.data, "{what}");
