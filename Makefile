@@ -26,7 +26,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 BUILD_FEATURES := $(if $(FEATURES),--features "$(FEATURES)")
-# What a feature adds is seen in the header by its macro.
+# What a feature adds is seen in the header by its macro, and one of the examples needs it.
 DEFINES := $(if $(findstring ndjson,$(FEATURES)),-DDURALOG_NDJSON)
 LEFT_OUT := $(if $(findstring ndjson,$(FEATURES)),,examples-c/eventstore_ndjson.c)
 EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(filter-out $(LEFT_OUT),$(wildcard examples-c/*.c)))

@@ -2354,8 +2354,8 @@ typedef struct eventstore_import_options_t {
     /** 0. */
     uint32_t reserved;
     /**
-     * 16 bytes, a UUID in which the ids are made of those event_ids that are no UUIDs. Sources with
-     * the same event_ids for different events need different ones. NULL: that of all others.
+     * 16 bytes: the namespace of the ids of those event_ids that are no UUIDs. Sources that have
+     * the same event_ids for different events need different ones. NULL: the library's own.
      */
     const uint8_t *id_namespace;
 } eventstore_import_options_t;
@@ -2370,8 +2370,8 @@ typedef struct eventstore_import_options_t {
  * user_data: what was given.
  * bytes: how many of the file were read, or written.
  * events: how many events were dealt with.
- * total: of an import, the size of the file in bytes, 0 if that is not known; of an export, how many
- * events it will have written.
+ * total: of an import, the size of the file in bytes, 0 if that is not known; of an export, how
+ * many events it will have written.
  *
  * Returns 0 to go on, anything else to stop.
  */
@@ -2409,8 +2409,8 @@ typedef struct eventstore_export_options_t {
     /** Size of this struct; set by EVENTSTORE_EXPORT_OPTIONS_INIT. */
     uint32_t struct_size;
     /**
-     * 1: go on with the export that is there, which began at the same position; begin it if there is
-     * none. Only with a path.
+     * 1: go on with the export that is there, which began at the same position; begin it if there
+     * is none. Only with a path.
      */
     uint32_t resume;
     /** Position of the first event; 0: the first there is. */
@@ -2445,19 +2445,19 @@ typedef struct eventstore_export_report_t {
  *   {"event_id": "e-1", "stream_id": "case-891", "event_type": "Opened", "data": {"by": "R26"},
  *    "timestamp": "2010-10-02T09:20:39.266000+02:00", "metadata": {"group": "G1"}}
  *
- * event_id is a text or an integer: a UUID is the id of the event as it is, of anything else its id
- * is made. data becomes the data, byte for byte, timestamp the time when it occurred. What an
- * event has no place for, also fields that are not named here, stands in front of its metadata
- * under the key "duralog.ndjson". data and metadata may be absent; tags, schema_version,
- * content_type, correlation_id, causation_id, and data_base64 and metadata_base64 for bytes that
- * are no JSON, may be there too.
+ * event_id is a text or an integer: a UUID is the id of the event as it is, anything else gives
+ * the UUIDv5 of its JSON text. data becomes the data, byte for byte, timestamp the time when it
+ * occurred. What an event has no place for, also fields that are not named here, stands in front
+ * of its metadata under the key "duralog.ndjson". data and metadata may be absent; tags,
+ * schema_version, content_type, correlation_id, causation_id, and data_base64 and metadata_base64
+ * for bytes that are no JSON, may be there too.
  *
  * Lines are appended in batches, each whole or not at all. An import that was stopped, in whatever
  * way, is repeated as it was: what is there already is compared with its line and left alone. The
  * first line that can't be imported ends the import; all batches before that of the line are in,
- * and nothing of its own. A last line without a newline that is no JSON is torn: it is reported and
- * left out. A line has at most 100,663,296 bytes and 1,000 fields, and is nested at most 500 levels
- * deep.
+ * and nothing of its own. A last line without a newline that is no JSON is torn: it is reported
+ * and left out. A line has at most 100,663,296 bytes and 1,000 fields, and is nested at most 500
+ * levels deep.
  *
  * path: the file, in the bytes of the file system, with a NUL at its end; NULL: fd of the options.
  * options: may be NULL for the defaults.
@@ -2501,8 +2501,8 @@ duralog_status_t eventstore_import_ndjson(eventstore_t *store,
  * DURALOG_E_EXISTS: there is something at path, and resume is 0;
  * DURALOG_E_INVALID_ARGUMENT: also if the file to be resumed is no export of this store that began
  * at this position; it was left as it is;
- * DURALOG_E_NOT_FOUND, DURALOG_E_FULL, DURALOG_E_IO: the file can't be opened or written; part of it
- * may be there, and can be resumed;
+ * DURALOG_E_NOT_FOUND, DURALOG_E_FULL, DURALOG_E_IO: the file can't be opened or written; part of
+ * it may be there, and can be resumed;
  * DURALOG_E_CLOSED, DURALOG_E_CORRUPT: the store can't be read.
  */
 duralog_status_t eventstore_export_ndjson(eventstore_t *store,

@@ -6,7 +6,7 @@
 //!   `DURALOG_RECEIPTS` says; without it these tests say so and end): imported, read in every way,
 //!   exported, imported again, and all of it after the import was killed, several times.
 //! * `duralog.ndjson` of the Python package is the peer: of the receipt log, of random events and of
-//!   thousands of lines that were changed at random, both say the same.
+//!   thousands of lines, each changed at random, both say the same.
 //! * Random events, with every character, number and nesting, come back as they were.
 //! * On the simulated disk every call fails once, and the disk loses power: repeated, the import is
 //!   whole.
@@ -104,7 +104,7 @@ fn lines(numbers: std::ops::Range<usize>) -> String {
     numbers.map(|number| line_with(number, "", "")).collect()
 }
 
-// ---- fields --------------------------------------------------------------------------------------
+// ---- fields -------------------------------------------------------------------------------------
 
 #[test]
 fn fields_become_those_of_the_event() {
@@ -140,7 +140,7 @@ fn fields_become_those_of_the_event() {
     assert_eq!(std::str::from_utf8(event.metadata).unwrap(), kept);
 }
 
-// ---- importing -----------------------------------------------------------------------------------
+// ---- importing ----------------------------------------------------------------------------------
 
 #[test]
 fn again_adds_nothing_whatever_the_batches() {
@@ -250,48 +250,108 @@ fn damaged_line_names_its_number_and_nothing_of_its_batch_is_in() {
             "has a field whose name is no text",
         ),
         (whole.replace("}}", "} 5}").into_bytes(), "expected `,`"),
-        (whole.replace("}}", "}}5").into_bytes(), "more behind its object"),
+        (
+            whole.replace("}}", "}}5").into_bytes(),
+            "more behind its object",
+        ),
         (b"{\"a\":NaN}\n".to_vec(), "expected value at byte 5"),
         (b"{\"a\":1,\"a\":2}\n".to_vec(), "has a twice"),
         (b"{1:1}\n".to_vec(), "has a field whose name is no text"),
         (b"{\"a\" 1}\n".to_vec(), "expected `:` at byte 5"),
-        (format!("{{\"data\":{}\n", "[".repeat(100_000)).into_bytes(), "nested deeper than 500"),
-        (with("{\"n\": 1}", &nested), "is nested deeper than 500 levels"),
-        (with("{\"group\": \"G1\"}", &nested[2..nested.len() - 2]), "nested deeper than 500"),
-        (format!("{{{}}}\n", many.join(",")).into_bytes(), "has more than 1000 fields"),
+        (
+            format!("{{\"data\":{}\n", "[".repeat(100_000)).into_bytes(),
+            "nested deeper than 500",
+        ),
+        (
+            with("{\"n\": 1}", &nested),
+            "is nested deeper than 500 levels",
+        ),
+        (
+            with("{\"group\": \"G1\"}", &nested[2..nested.len() - 2]),
+            "nested deeper than 500",
+        ),
+        (
+            format!("{{{}}}\n", many.join(",")).into_bytes(),
+            "has more than 1000 fields",
+        ),
         (with("\"event_id\"", "\"e\""), "has no event_id"),
         (with("stream_id", "s"), "has no stream_id"),
         (with("event_type", "s"), "has no event_type"),
         (with("timestamp", "s"), "has no timestamp"),
-        (with("\"e-99\"", "null"), "event_id is not a text or an integer"),
-        (with("\"e-99\"", "1.5"), "event_id is not a text or an integer"),
-        (with("\"e-99\"", "true"), "event_id is not a text or an integer"),
+        (
+            with("\"e-99\"", "null"),
+            "event_id is not a text or an integer",
+        ),
+        (
+            with("\"e-99\"", "1.5"),
+            "event_id is not a text or an integer",
+        ),
+        (
+            with("\"e-99\"", "true"),
+            "event_id is not a text or an integer",
+        ),
         (with("\"case-1\"", "5"), "stream_id is not a text"),
         (with("\"Opened\"", "{}"), "event_type is not a text"),
-        (with("\"2010-10-02T09:20:39.266000+02:00\"", "5"), "timestamp is not a text"),
+        (
+            with("\"2010-10-02T09:20:39.266000+02:00\"", "5"),
+            "timestamp is not a text",
+        ),
         (with("}}", "},\"tags\":\"a\"}"), "tags is not a list"),
         (with("}}", "},\"tags\":[1]}"), "tags is not a list of texts"),
-        (with("}}", "},\"tags\":[\"\\ud800\"]}"), "a tag is no text that UTF-8 has"),
-        (with("}}", &format!("}},\"tags\":[{}]}}", tags.join(","))), "has more than 64 tags"),
-        (with("}}", "},\"tags\":[\"\"]}"), "a tag has 0 bytes"),
-        (with("}}", "},\"schema_version\":-1}"), "schema_version is -1"),
-        (with("}}", "},\"schema_version\":1.0}"), "schema_version is not an integer"),
-        (with("}}", "},\"correlation_id\":\"a\"}"), "correlation_id is not a UUID"),
         (
-            with("}}", "},\"causation_id\":\"00000000-0000-0000-0000-000000000000\"}"),
+            with("}}", "},\"tags\":[\"\\ud800\"]}"),
+            "a tag is no text that UTF-8 has",
+        ),
+        (
+            with("}}", &format!("}},\"tags\":[{}]}}", tags.join(","))),
+            "has more than 64 tags",
+        ),
+        (with("}}", "},\"tags\":[\"\"]}"), "a tag has 0 bytes"),
+        (
+            with("}}", "},\"schema_version\":-1}"),
+            "schema_version is -1",
+        ),
+        (
+            with("}}", "},\"schema_version\":1.0}"),
+            "schema_version is not an integer",
+        ),
+        (
+            with("}}", "},\"correlation_id\":\"a\"}"),
+            "correlation_id is not a UUID",
+        ),
+        (
+            with(
+                "}}",
+                "},\"causation_id\":\"00000000-0000-0000-0000-000000000000\"}",
+            ),
             "causation_id is all zero",
         ),
-        (with("\"data\": {\"n\": 1}", "\"data_base64\": \"ä\""), "data_base64 is not base64"),
-        (with("}}", "},\"data_base64\":\"AA==\"}"), "has data_base64 and also data"),
+        (
+            with("\"data\": {\"n\": 1}", "\"data_base64\": \"ä\""),
+            "data_base64 is not base64",
+        ),
+        (
+            with("}}", "},\"data_base64\":\"AA==\"}"),
+            "has data_base64 and also data",
+        ),
         (
             with("}}", "},\"metadata_base64\":\"AA==\"}"),
-            "has metadata_base64 and also event_id, timestamp, metadata, for which there is no place",
+            "has metadata_base64 and also event_id, timestamp, metadata, for which there is no",
         ),
         (with("case-1", ""), "stream has 0 bytes"),
         (with("case-1", &"a".repeat(1025)), "stream has 1025 bytes"),
-        (with("case-1", "\\ud800"), "stream_id is no text that UTF-8 has"),
+        (
+            with("case-1", "\\ud800"),
+            "stream_id is no text that UTF-8 has",
+        ),
         (with("Opened", ""), "event_type has 0 bytes"),
-        (with("}}", &format!("}},\"content_type\":\"{}\"}}", "a".repeat(256))), "content_type has 256"),
+        (
+            with(
+                "}}",
+                &format!("}},\"content_type\":\"{}\"}}", "a".repeat(256)),
+            ),
+            "content_type has 256",
+        ),
         (with("{\"n\": 1}", &large), "at most 67108852 are allowed"),
     ];
     let good = lines(0..24);
@@ -392,8 +452,8 @@ fn hostile_files_are_errors_and_nothing_else() {
         failed.to_string(),
         format!("line 1: is longer than {LINE_LEN_MAX} bytes")
     );
-    // Nested so deep that a reader that calls itself would have no stack left; texts, names, numbers
-    // and lists that are as long as a line can be.
+    // Nested so deep that a reader that calls itself would have no stack left; texts, names,
+    // numbers and lists that are as long as a line can be.
     let long = 8 << 20;
     for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("[{\"\":[", "]}]")] {
         for close in [close, ""] {
@@ -437,7 +497,7 @@ fn hostile_files_are_errors_and_nothing_else() {
     assert_eq!(dump(&store), text);
 }
 
-// ---- exporting -----------------------------------------------------------------------------------
+// ---- exporting ----------------------------------------------------------------------------------
 
 #[test]
 fn resumed_after_any_cut_it_is_the_same() {
@@ -555,7 +615,7 @@ fn a_target_that_fails_is_an_error_and_the_store_is_not_concerned() {
     assert_eq!(dump(&store), lines(0..10));
 }
 
-// ---- random events -------------------------------------------------------------------------------
+// ---- random events ------------------------------------------------------------------------------
 
 fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
     from[random.below(from.len() as u64) as usize]
@@ -828,7 +888,7 @@ fn events_that_were_not_imported_come_back_in_another_store() {
     assert_eq!(fs::read_to_string(&path).unwrap(), out, "seed {seed}");
 }
 
-// ---- the peer ------------------------------------------------------------------------------------
+// ---- the peer -----------------------------------------------------------------------------------
 
 /// `python3 -m duralog.ndjson`
 fn peer_tool() -> Command {
@@ -1028,7 +1088,7 @@ fn both_importers_judge_changed_lines_alike() {
     );
 }
 
-// ---- the receipt log -----------------------------------------------------------------------------
+// ---- the receipt log ----------------------------------------------------------------------------
 
 /// The real file; `None`, with a message, if it is not there.
 fn receipts() -> Option<(PathBuf, String)> {
@@ -1197,7 +1257,7 @@ fn killed_half_way_and_repeated_the_import_is_the_same() {
     check_receipts(&place, &text);
 }
 
-// ---- the simulated disk --------------------------------------------------------------------------
+// ---- the simulated disk -------------------------------------------------------------------------
 
 fn open_on(disk: &SimDisk) -> duralog::Result<EventStore> {
     EventStore::open_on(
@@ -1293,7 +1353,7 @@ fn an_import_that_loses_power_is_repeated_and_whole() {
     assert!(images > 20, "{images}");
 }
 
-// ---- the C face ----------------------------------------------------------------------------------
+// ---- the C face ---------------------------------------------------------------------------------
 
 #[test]
 fn arguments_from_c_are_checked_and_outcomes_told() {

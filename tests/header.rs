@@ -4,8 +4,8 @@
 //!   by hand. `DURALOG_BLESS=1 cargo test --test header` writes it anew.
 //! - It compiles alone, without a warning, as C99, C11 and C++17; so does every `*_INIT` macro.
 //! - The program in its opening comment compiles and does what it seems to do.
-//! - What it declares is exactly what the shared library exports: with the features that these tests
-//!   turn on, and, where `make test` says which library, without.
+//! - What it declares is exactly what the shared library exports: with all features, which these
+//!   tests turn on; and, in `make test`, as the library is built without them.
 //! - Its structs have the sizes that Rust gives them, and those are of the first version.
 
 #![allow(
@@ -292,8 +292,8 @@ fn a_header_with_a_warning_would_be_noticed() {
     }
 }
 
-/// The library that is looked at is the one beside this test, which has every feature; or the one in
-/// `DURALOG_TEST_LIBRARY`, with the features in `DURALOG_TEST_FEATURES`.
+/// The library that is looked at is the one beside this test, which has every feature; or the one
+/// in `DURALOG_TEST_LIBRARY`, with the features in `DURALOG_TEST_FEATURES`.
 #[test]
 fn exported_symbols_are_the_declared_functions() {
     let directory = common::library_dir();

@@ -1,7 +1,7 @@
 //! UUIDs (RFC 9562) as texts, and those of names: version 5, which is cut from SHA-1 (FIPS 180-4).
 //!
-//! SHA-1 is no protection against those who look for two texts with one digest; here nobody gains by
-//! finding them. Version 5 is what every language makes of the same event_id.
+//! SHA-1 is no protection against those who look for two texts with one digest; here nobody gains
+//! by finding them. Version 5 is what every language makes of the same event_id.
 
 use crate::format::event::EventId;
 use std::fmt::Write as _;

@@ -5,9 +5,9 @@
 //! line and left alone. Nothing else says how far an import came, and nothing else could be wrong.
 //!
 //! The first line that can't be imported ends the import. The batches before that of the line are
-//! in, and nothing of its own: a batch is appended only when all its lines were understood, whole or
-//! not at all. A last line without a newline that is no JSON is *torn*: its writer died, or is still
-//! writing. It is reported and left out.
+//! in, and nothing of its own: a batch is appended only when all its lines were understood, whole
+//! or not at all. A last line without a newline that is no JSON is *torn*: its writer died, or is
+//! still writing. It is reported and left out.
 
 use super::json::Fault;
 use super::line::{event_of_line, LineEvent};

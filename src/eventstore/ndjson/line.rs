@@ -1,7 +1,7 @@
 //! A line and the event that it says, both ways: which field becomes what.
 //!
-//! What an export would write differently (an event_id that is no UUID in lower case, a time that is
-//! not in UTC) or has no place in an event (fields that are not known, a metadata that is not an
+//! What an export would write differently (an event_id that is no UUID in lower case, a time that
+//! is not in UTC) or has no place in an event (fields that are not known, a metadata that is not an
 //! object) is *kept*: it stands in front of the metadata, under [`KEPT`], as the line had it.
 
 use super::json::{self, Fault, Field, Text};
@@ -87,7 +87,7 @@ impl LineEvent {
     }
 }
 
-// ---- from a line ---------------------------------------------------------------------------------
+// ---- from a line --------------------------------------------------------------------------------
 
 /// What is kept of a line: each value as JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -153,10 +153,12 @@ pub(super) fn event_of_line(line: &[u8], namespace: &EventId) -> Result<LineEven
         .take("content_type")
         .map(|value| text_of("content_type", value))
         .transpose()?;
-    let [correlation_id, causation_id] = ["correlation_id", "causation_id"].map(|name| {
+    let mut uuid_in = |name| {
         let value = fields.take(name);
         value.map(|value| uuid_of(name, value)).transpose()
-    });
+    };
+    let correlation_id = uuid_in("correlation_id")?;
+    let causation_id = uuid_in("causation_id")?;
     let is_json = !fields.has("data_base64");
     let data = match fields.take("data_base64") {
         Some(value) => {
@@ -193,14 +195,13 @@ pub(super) fn event_of_line(line: &[u8], namespace: &EventId) -> Result<LineEven
         schema_version: schema_version.unwrap_or(0),
         content_type: content_type.into_owned(),
         occurred_ns,
-        correlation_id: correlation_id?,
-        causation_id: causation_id?,
+        correlation_id,
+        causation_id,
     })
 }
 
 /// An id, and the event_id in the form to be kept if the id does not say it.
 fn id_of(value: &str, namespace: &EventId) -> Result<(EventId, Option<String>)> {
-    let wrong = || Fault::damaged("event_id is not a text or an integer");
     let mut name = String::new();
     match Text::of(value) {
         Some(text) => {
@@ -217,7 +218,7 @@ fn id_of(value: &str, namespace: &EventId) -> Result<(EventId, Option<String>)> 
             }
         }
         None if is_integer(value) => name.push_str(if value == "-0" { "0" } else { value }),
-        None => return Err(wrong()),
+        None => return Err(Fault::damaged("event_id is not a text or an integer")),
     }
     // The JSON text tells "1" from 1, and is ASCII whatever the text has in it.
     Ok((ids::of_name(namespace, &name), Some(name)))
@@ -369,7 +370,7 @@ fn metadata_with<'a>(mut kept: Kept<'a>, value: &'a str) -> Cow<'a, str> {
     Cow::Owned(metadata)
 }
 
-// ---- to a line -----------------------------------------------------------------------------------
+// ---- to a line ----------------------------------------------------------------------------------
 
 /// Writes the line that says an event, with its newline, behind `out`.
 pub(super) fn write_line(out: &mut String, event: &ReadEvent<'_>) {

@@ -13,21 +13,24 @@
 //! What becomes of each field, so that an export gives back the content of what was imported, line
 //! by line:
 //!
-//! | field | becomes |
-//! |---|---|
-//! | event_id | text or integer. A UUID is the id of the event as it is; anything else gives the UUIDv5 of its JSON text in a namespace, so that the same event_id is always the same event |
-//! | stream_id | the stream |
-//! | event_type | the type |
-//! | data | the data: its JSON text, byte for byte. Absent: null |
-//! | timestamp | when it occurred. A text that is no time with an offset gives none, and is kept |
-//! | metadata | the metadata: its JSON text. Absent: {} |
+//! ```text
+//! event_id    text or integer. A UUID is the id of the event as it is; anything else gives the
+//!             UUIDv5 of its JSON text in a namespace, so that the same event_id is always the
+//!             same event
+//! stream_id   the stream
+//! event_type  the type
+//! data        the data: its JSON text, byte for byte. Absent: null
+//! timestamp   when it occurred. A text that is no time with an offset gives none, and is kept
+//! metadata    the metadata: its JSON text. Absent: {}
+//! ```
 //!
 //! An export writes an id as a UUID in lower case and a time as UTC. What would not come back by
 //! that is kept in the metadata, in front, under the key "duralog.ndjson": the event_id, the
 //! timestamp, fields of the line that are not known here, a metadata that is not an object. All
 //! other metadata stays readable where it was.
 //!
-//! Events that were not imported can have more to say. It is written in fields of the same line, and
+//! Events that were not imported can have more to say. It is written in fields of the same line,
+//! and
 //! understood by an import: tags, schema_version, content_type (absent: application/json),
 //! correlation_id, causation_id; data_base64 and metadata_base64 for bytes that are no JSON. What
 //! does not say when it occurred has the time when it was recorded.

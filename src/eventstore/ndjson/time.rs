@@ -1,5 +1,5 @@
-//! Times as texts: what ISO 8601 and RFC 3339 have in common, with an offset, because a time without
-//! one is not known.
+//! Times as texts: what ISO 8601 and RFC 3339 have in common, with an offset, because a time
+//! without one is not known.
 
 use std::fmt::Write as _;
 
@@ -124,8 +124,8 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// A time in UTC, behind `out`: to the second, the microsecond or the nanosecond, as far as there is
-/// something to say.
+/// A time in UTC, behind `out`: to the second, the microsecond or the nanosecond, as far as there
+/// is something to say.
 pub(super) fn write(out: &mut String, time_ns: i128) {
     let fraction_ns = time_ns.rem_euclid(SECOND_NS);
     // 128 bits of nanoseconds come from 64 bits, signed or not.
