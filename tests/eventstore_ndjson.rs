@@ -5,7 +5,7 @@
 //! * The receipt log, 8,577 real events of 1,434 cases (`../shared/data/receipt.ndjson`, or where
 //!   `DURALOG_RECEIPTS` says; without it these tests say so and end): imported, read in every way,
 //!   exported, imported again, and all of it after the import was killed, several times.
-//! * `duralog.ndjson` of the Python package is the peer: of the receipt log, of random events and of
+//! * `duralog.ndjson` of the Python package is the peer: of the receipt log, random events and
 //!   thousands of lines, each changed at random, both say the same.
 //! * Random events, with every character, number and nesting, come back as they were.
 //! * On the simulated disk every call fails once, and the disk loses power: repeated, the import is
