@@ -1,7 +1,8 @@
 # Builds and tests Duralog. Needed: Rust, a C compiler, Python 3. What else some tests can use
 # (valgrind, a C++ compiler) is used where it is there, and its absence is said.
 #
-#     make              the library: libduralog.so and libduralog.a
+#     make              the library: libduralog.so and libduralog.a. FEATURES=ndjson, here and with all
+#                       that follows, adds what is optional: eventstore_import_ndjson and its like
 #     make quickstart   builds everything and shows it at work
 #     make examples     the C programs of examples-c/
 #     make test         all tests
@@ -15,6 +16,7 @@
 #     make clean
 
 PREFIX ?= /usr/local
+FEATURES ?=
 CARGO ?= cargo
 PYTHON ?= python3
 CFLAGS ?= -O2 -g
@@ -23,15 +25,19 @@ WARNINGS = -std=c99 -Wall -Wextra -Wpedantic -Werror
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(wildcard examples-c/*.c))
+BUILD_FEATURES := $(if $(FEATURES),--features "$(FEATURES)")
+# What a feature adds is seen in the header by its macro, and one of the examples needs it.
+DEFINES := $(if $(findstring ndjson,$(FEATURES)),-DDURALOG_NDJSON)
+LEFT_OUT := $(if $(findstring ndjson,$(FEATURES)),,examples-c/eventstore_ndjson.c)
+EXAMPLES := $(patsubst examples-c/%.c,$(TARGET)/examples-c/%,$(filter-out $(LEFT_OUT),$(wildcard examples-c/*.c)))
 WITH_PACKAGE := PYTHONPATH=bindings/python/src DURALOG_LIBRARY=$(RELEASE)/libduralog.so
 
 .NOTPARALLEL:
-.PHONY: library examples quickstart test test-lints test-rust test-loom test-python install clean mutants powercut-disk tsan fuzz \
-    bench bench-build bench-smoke
+.PHONY: library examples quickstart test test-lints test-rust test-library test-loom test-python install clean mutants \
+    powercut-disk tsan fuzz bench bench-build bench-smoke
 
 library:
-	$(CARGO) build --release
+	$(CARGO) build --release $(BUILD_FEATURES)
 
 # ---- examples ----
 
@@ -41,7 +47,7 @@ $(RELEASE)/libduralog.so: library
 
 $(TARGET)/examples-c/%: examples-c/%.c $(wildcard examples-c/*.h) include/duralog.h $(RELEASE)/libduralog.so
 	@mkdir -p $(@D)
-	$(CC) $(WARNINGS) $(CFLAGS) -Iinclude $< -o $@ -L$(RELEASE) -lduralog -pthread -Wl,-rpath,$(RELEASE)
+	$(CC) $(WARNINGS) $(CFLAGS) $(DEFINES) -Iinclude $< -o $@ -L$(RELEASE) -lduralog -pthread -Wl,-rpath,$(RELEASE)
 
 quickstart: examples
 	@echo
@@ -49,7 +55,7 @@ quickstart: examples
 
 # ---- tests ----
 
-test: test-lints test-rust test-loom test-python quickstart
+test: test-lints test-rust test-library test-loom test-python quickstart
 	@echo "make test: all passed"
 
 test-lints:
@@ -60,6 +66,12 @@ test-lints:
 
 test-rust:
 	$(CARGO) test --no-fail-fast
+
+# The tests above were built once, with every feature (Cargo.toml). This is the library as it is
+# shipped, which has to be built anyway: what it exports, and the C tests against it.
+test-library: library
+	DURALOG_TEST_LIBRARY=$(RELEASE) DURALOG_TEST_FEATURES="$(FEATURES)" \
+	    $(CARGO) test --no-fail-fast --test header --test c_face
 
 # The group committer under a model checker, in a target directory of its own, since everything is
 # compiled with another flag.
@@ -126,7 +138,7 @@ install: library
 	install -m 644 $(RELEASE)/libduralog.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 include/duralog.h $(DESTDIR)$(PREFIX)/include/
 	printf '%s\n' 'prefix=$(PREFIX)' '' 'Name: duralog' 'Description: An embedded write-ahead log' \
-	    'Version: $(VERSION)' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lduralog' \
+	    'Version: $(VERSION)' 'Cflags: -I$${prefix}/include$(if $(DEFINES), $(DEFINES))' 'Libs: -L$${prefix}/lib -lduralog' \
 	    'Libs.private: -lpthread -ldl -lm -lgcc_s' \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/duralog.pc
 

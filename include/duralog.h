@@ -208,6 +208,8 @@ typedef enum duralog_status_code_t {
      * given; nothing was written.
      */
     DURALOG_E_DUPLICATE = -25,
+    /** A line of a file can't be imported; nothing of its batch was. */
+    DURALOG_E_BAD_LINE = -26,
 } duralog_status_code_t;
 
 /**
@@ -2434,6 +2436,186 @@ duralog_status_t eventstore_snapshot_close(eventstore_snapshot_t *snapshot);
 duralog_status_t eventstore_snapshot_delete(eventstore_t *store,
                                             const uint8_t *key,
                                             size_t key_len);
+
+/* == Lines of JSON ============================================================================= */
+
+/* Only in a library that was built with the feature ndjson: `make FEATURES=ndjson`. What
+   pkg-config says of such a library defines the macro; else define it yourself. */
+#if defined(DURALOG_NDJSON)
+
+/**
+ * Choices for eventstore_import_ndjson. Start from EVENTSTORE_IMPORT_OPTIONS_INIT; zero means the
+ * default in every field.
+ */
+typedef struct eventstore_import_options_t {
+    /** Size of this struct; set by EVENTSTORE_IMPORT_OPTIONS_INIT. */
+    uint32_t struct_size;
+    /** Lines that are appended together, in one batch, or fewer where they are long; 0: 1,000. */
+    uint32_t batch_lines;
+    /** File descriptor to read from, if no path is given: 0 is standard input. It stays open. */
+    int32_t fd;
+    /** 0. */
+    uint32_t reserved;
+    /**
+     * 16 bytes: the namespace of the ids of those event_ids that are no UUIDs. Sources that have
+     * the same event_ids for different events need different ones. NULL: the library's own.
+     */
+    const uint8_t *id_namespace;
+} eventstore_import_options_t;
+
+/** Initialises an eventstore_import_options_t. */
+#define EVENTSTORE_IMPORT_OPTIONS_INIT { sizeof(eventstore_import_options_t), 0, 0, 0, 0 }
+
+/**
+ * Called by eventstore_import_ndjson after each batch, and by eventstore_export_ndjson after each
+ * 1,000 events and at its end, on the thread that called them.
+ *
+ * user_data: what was given.
+ * bytes: how many of the file were read, or written.
+ * events: how many events were dealt with.
+ * total: of an import, the size of the file in bytes, 0 if that is not known; of an export, how
+ * many events it will have written.
+ *
+ * Returns 0 to go on, anything else to stop.
+ */
+typedef int (*eventstore_ndjson_callback_t)(void *user_data,
+                                            uint64_t bytes,
+                                            uint64_t events,
+                                            uint64_t total);
+
+/** What an import did. Start from EVENTSTORE_IMPORT_REPORT_INIT. */
+typedef struct eventstore_import_report_t {
+    /** Size of this struct; set by EVENTSTORE_IMPORT_REPORT_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Lines that were read. */
+    uint64_t line_count;
+    /** Events that were appended. */
+    uint64_t imported_count;
+    /** Events that were there already. */
+    uint64_t known_count;
+    /** Number of a torn last line, which was left out, counted from 1; 0 if there is none. */
+    uint64_t torn_line;
+    /** Number of the line that can't be imported, counted from 1; 0 if there is none. */
+    uint64_t bad_line;
+} eventstore_import_report_t;
+
+/** Initialises an eventstore_import_report_t. */
+#define EVENTSTORE_IMPORT_REPORT_INIT { sizeof(eventstore_import_report_t), 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Choices for eventstore_export_ndjson. Start from EVENTSTORE_EXPORT_OPTIONS_INIT; zero means the
+ * default in every field.
+ */
+typedef struct eventstore_export_options_t {
+    /** Size of this struct; set by EVENTSTORE_EXPORT_OPTIONS_INIT. */
+    uint32_t struct_size;
+    /**
+     * 1: go on with the export that is there, which began at the same position; begin it if there
+     * is none. Only with a path.
+     */
+    uint32_t resume;
+    /** Position of the first event; 0: the first there is. */
+    uint64_t from_position;
+    /** File descriptor to write to, if no path is given: 1 is standard output. It stays open. */
+    int32_t fd;
+    /** 0. */
+    uint32_t reserved;
+} eventstore_export_options_t;
+
+/** Initialises an eventstore_export_options_t. */
+#define EVENTSTORE_EXPORT_OPTIONS_INIT { sizeof(eventstore_export_options_t), 0, 0, 0, 0 }
+
+/** What an export did. Start from EVENTSTORE_EXPORT_REPORT_INIT. */
+typedef struct eventstore_export_report_t {
+    /** Size of this struct; set by EVENTSTORE_EXPORT_REPORT_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Lines that were written. */
+    uint64_t event_count;
+    /** Position of the last event that is in the file; one below the first if there is none. */
+    uint64_t last_position;
+} eventstore_export_report_t;
+
+/** Initialises an eventstore_export_report_t. */
+#define EVENTSTORE_EXPORT_REPORT_INIT { sizeof(eventstore_export_report_t), 0, 0, 0 }
+
+/**
+ * Appends the events of a file that has a JSON object in each line:
+ *
+ *   {"event_id": "e-1", "stream_id": "case-891", "event_type": "Opened", "data": {"by": "R26"},
+ *    "timestamp": "2010-10-02T09:20:39.266000+02:00", "metadata": {"group": "G1"}}
+ *
+ * event_id is a text or an integer: a UUID is the id of the event as it is, anything else gives
+ * the UUIDv5 of its JSON text. data becomes the data, byte for byte, timestamp the time when it
+ * occurred. What an event has no place for, also fields that are not named here, stands in front
+ * of its metadata under the key "duralog.ndjson". data and metadata may be absent; tags,
+ * schema_version, content_type, correlation_id, causation_id, and data_base64 and metadata_base64
+ * for bytes that are no JSON, may be there too.
+ *
+ * Lines are appended in batches, each whole or not at all. An import that was stopped, in whatever
+ * way, is repeated as it was: what is there already is compared with its line and left alone. The
+ * first line that can't be imported ends the import; all batches before that of the line are in,
+ * and nothing of its own. A last line without a newline that is no JSON is torn: it is reported
+ * and left out. A line has at most 100,663,296 bytes and 1,000 fields, and is nested at most 500
+ * levels deep.
+ *
+ * path: the file, in the bytes of the file system, with a NUL at its end; NULL: fd of the options.
+ * options: may be NULL for the defaults.
+ * callback: told of the progress; may be NULL.
+ * user_data: handed to the callback as it is.
+ * out_report: what was done; may be NULL. Written whatever is returned but
+ * DURALOG_E_INVALID_ARGUMENT: as far as it came.
+ *
+ * Returns DURALOG_OK: all of it is in, but for a torn last line;
+ * DURALOG_STOPPED: the callback asked to stop, behind a batch;
+ * DURALOG_E_BAD_LINE: a line is damaged, or says something else than the event with its id that is
+ * there: bad_line is its number, the message says why;
+ * DURALOG_E_NOT_FOUND, DURALOG_E_IO: also if the file can't be read; else what eventstore_append
+ * returns.
+ */
+duralog_status_t eventstore_import_ndjson(eventstore_t *store,
+                                          const char *path,
+                                          const eventstore_import_options_t *options,
+                                          eventstore_ndjson_callback_t callback,
+                                          void *user_data,
+                                          eventstore_import_report_t *out_report);
+
+/**
+ * Writes all events that are there now, from a position on, to a file: a line each, as
+ * eventstore_import_ndjson reads them. What was imported comes back with the same content, line by
+ * line. What does not say when it occurred has the time when it was recorded.
+ *
+ * Positions have no gaps, so line n is event n from the first one on. That is how an export is
+ * resumed that was stopped, in whatever way: behind the whole lines that are there, after the torn
+ * one was cut. The file is not synced.
+ *
+ * path: the file, in the bytes of the file system, with a NUL at its end; nothing may be there
+ * unless it is to be resumed. NULL: fd of the options.
+ * options: may be NULL for the defaults.
+ * callback: told of the progress; may be NULL.
+ * user_data: handed to the callback as it is.
+ * out_report: what was done; may be NULL. Written with DURALOG_STOPPED too.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_STOPPED: the callback asked to stop; all events that it was told of are in the file;
+ * DURALOG_E_EXISTS: there is something at path, and resume is 0;
+ * DURALOG_E_INVALID_ARGUMENT: also if the file to be resumed is no export of this store that began
+ * at this position; it was left as it is;
+ * DURALOG_E_NOT_FOUND, DURALOG_E_FULL, DURALOG_E_IO: the file can't be opened or written; part of
+ * it may be there, and can be resumed;
+ * DURALOG_E_CLOSED, DURALOG_E_CORRUPT: the store can't be read.
+ */
+duralog_status_t eventstore_export_ndjson(eventstore_t *store,
+                                          const char *path,
+                                          const eventstore_export_options_t *options,
+                                          eventstore_ndjson_callback_t callback,
+                                          void *user_data,
+                                          eventstore_export_report_t *out_report);
+
+#endif /* DURALOG_NDJSON */
 
 #ifdef __cplusplus
 }

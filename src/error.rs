@@ -71,6 +71,8 @@ pub enum ErrorKind {
     /// Some events of an append, or its idempotency key, are in the store already, but not as they
     /// were given; nothing was written. See [`Error::known_ids`].
     Duplicate = -25,
+    /// A line of a file can't be imported; nothing of its batch was.
+    BadLine = -26,
 }
 
 /// What a precondition was about.

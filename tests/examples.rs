@@ -101,6 +101,7 @@ fn all_examples_are_tested_here_and_are_short() {
             "bank_transfer.c",
             "eventstore_append.c",
             "eventstore_consumer.c",
+            "eventstore_ndjson.c",
             "kv_store.c",
             "kv_table.h",
             "many_writers.c",
@@ -299,6 +300,69 @@ fn eventstore_consumer_counts_each_event_once_when_it_is_killed() {
     }
     if let Some(checked) = example.run_checked(&["orders", "count"]) {
         assert_eq!(checked, "5000 orders, 2502500 sold\n");
+    }
+}
+
+#[test]
+fn eventstore_ndjson_imports_and_exports_and_goes_on_when_it_is_killed() {
+    let example = Example::new("eventstore_ndjson");
+    let line = |number: u32| {
+        format!(
+            "{{\"event_id\": {number}, \"stream_id\": \"s\", \"event_type\": \"T\", \"data\": {{}}, \
+             \"timestamp\": \"2010-10-02T09:20:39+02:00\", \"metadata\": {{}}}}\n"
+        )
+    };
+    let text: String = (1..=20_000).map(line).collect();
+    let file = |name: &str| example.dir.path().join(name);
+    fs::write(file("events.ndjson"), &text).unwrap();
+    let seed = seed();
+    let mut random = Random::new(seed);
+    for (command, name) in [("import", "events.ndjson"), ("export", "copy.ndjson")] {
+        for _ in 0..5 {
+            let mut child = example
+                .command(&["store", command, name])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(random.below(60)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        example.run(&["store", command, name]);
+    }
+    let copied = fs::read_to_string(file("copy.ndjson")).unwrap();
+    assert!(copied == text, "seed {seed}");
+    let told = example.run(&["store", "import", "copy.ndjson"]);
+    let expected = "20000 lines: 0 events imported, 20000 were there already\n";
+    assert_eq!(told, expected, "seed {seed}");
+
+    let short = [line(1), line(2), "{\"torn".into()].concat();
+    let torn =
+        "3 lines: 2 events imported, 0 were there already\nline 3 is torn and was left out\n";
+    let found = run_with_input(example.command(&["other", "import", "-"]), &short);
+    assert_eq!(found, torn);
+    assert_eq!(
+        example.run(&["other", "export", "-"]),
+        short[..short.len() - 6]
+    );
+    fs::write(file("damaged.ndjson"), "{}\n").unwrap();
+    let damaged = example
+        .command(&["other", "import", "damaged.ndjson"])
+        .output();
+    let damaged = damaged.unwrap();
+    assert_eq!(damaged.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&damaged.stdout).into_owned();
+    assert!(
+        told.ends_with("stopped at line 1, before its batch\n"),
+        "{told}"
+    );
+    if let Some(mut command) = valgrind(&example.program) {
+        command.args(["checked", "import", "-"]);
+        command.current_dir(example.dir.path());
+        assert_eq!(run_with_input(command, &short), torn);
+        let checked = example.run_checked(&["checked", "export", "-"]);
+        assert_eq!(checked.unwrap(), short[..short.len() - 6]);
     }
 }
 

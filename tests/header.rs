@@ -4,7 +4,8 @@
 //!   by hand. `DURALOG_BLESS=1 cargo test --test header` writes it anew.
 //! - It compiles alone, without a warning, as C99, C11 and C++17; so does every `*_INIT` macro.
 //! - The program in its opening comment compiles and does what it seems to do.
-//! - What it declares is exactly what the shared library exports.
+//! - What it declares is exactly what the shared library exports: with all features, which these
+//!   tests turn on; and, in `make test`, as the library is built without them.
 //! - Its structs have the sizes that Rust gives them, and those are of the first version.
 
 #![allow(
@@ -18,8 +19,8 @@ mod common;
 use cbindgen::{Builder, Config};
 use duralog::ffi::{
     append, cursor, eventstore, eventstore_append, eventstore_columns, eventstore_cursor,
-    eventstore_facts, eventstore_names, eventstore_receipt, eventstore_snapshot, last_error,
-    options, recovery_report, replay, stat,
+    eventstore_facts, eventstore_names, eventstore_ndjson, eventstore_receipt, eventstore_snapshot,
+    last_error, options, recovery_report, replay, stat,
 };
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -52,7 +53,18 @@ const SECTIONS: [(&str, &str); 23] = [
     ("Streams, saved positions, state", "eventstore_facts.rs"),
     ("Names", "eventstore_names.rs"),
     ("Snapshots", "eventstore_snapshot.rs"),
+    ("Lines of JSON", "eventstore_ndjson.rs"),
 ];
+
+/// Of sections that a library has only with a feature: the source file, the feature, the macro
+/// without which the section is not seen, and what the header says of it.
+const OPTIONAL: [(&str, &str, &str, &str); 1] = [(
+    "eventstore_ndjson.rs",
+    "ndjson",
+    "DURALOG_NDJSON",
+    "/* Only in a library that was built with the feature ndjson: `make FEATURES=ndjson`. What\n   \
+     pkg-config says of such a library defines the macro; else define it yourself. */",
+)];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -69,8 +81,15 @@ fn generate() -> String {
         let source = root().join("src/ffi").join(file);
         let rule = "=".repeat(90 - title.len());
         write!(header, "\n/* == {title} {rule} */\n\n").unwrap();
+        let optional = OPTIONAL.iter().find(|(name, ..)| *name == file);
+        if let Some((.., name, comment)) = optional {
+            write!(header, "{comment}\n#if defined({name})\n\n").unwrap();
+        }
         header.push_str(section(&config, &source).trim());
         header.push('\n');
+        if let Some((.., name, _)) = optional {
+            write!(header, "\n#endif /* {name} */\n").unwrap();
+        }
     }
     header.push_str(config.trailer.as_deref().unwrap());
     header
@@ -179,7 +198,8 @@ fn with_initialisers(section: &str) -> String {
                 }
             }
             fields.clear();
-        } else if line.starts_with("    ") && line.ends_with(';') {
+        } else if line.ends_with(';') && line.starts_with("    ") && !line.starts_with("     ") {
+            // Further in stand the arguments of a callback.
             let declaration = line.trim().trim_end_matches(';');
             let name = declaration.rsplit([' ', '*']).next().unwrap();
             fields.push(name.to_owned());
@@ -232,6 +252,10 @@ fn header_compiles_alone_without_a_warning() {
             let mut compile = common::compiler(language);
             compile.arg("-c").arg(&source).arg("-o").arg(out);
             common::run(&mut compile);
+            for (.., name, _) in OPTIONAL {
+                compile.arg(format!("-D{name}"));
+            }
+            common::run(&mut compile);
         }
     }
 }
@@ -269,23 +293,42 @@ fn a_header_with_a_warning_would_be_noticed() {
     }
 }
 
+/// The library that is looked at is the one beside this test, which has every feature; or the one
+/// in `DURALOG_TEST_LIBRARY`, with the features in `DURALOG_TEST_FEATURES`.
 #[test]
 fn exported_symbols_are_the_declared_functions() {
-    let library = common::library_dir().join("libduralog.so");
+    let directory = common::library_dir();
+    let features = match std::env::var("DURALOG_TEST_FEATURES") {
+        Ok(features) if std::env::var_os("DURALOG_TEST_LIBRARY").is_some() => features,
+        _ => OPTIONAL.map(|(_, feature, ..)| feature).join(" "),
+    };
     let output = common::run(
         Command::new("nm")
             .args(["-D", "--defined-only", "--format=posix"])
-            .arg(library),
+            .arg(directory.join("libduralog.so")),
     );
     let exported: BTreeSet<&str> = output
         .lines()
         .filter_map(|line| line.split(' ').next())
         .collect();
-    let header = fs::read_to_string(header_path()).unwrap();
+    let mut header = fs::read_to_string(header_path()).unwrap();
+    for (_, feature, name, _) in OPTIONAL {
+        if !features.split([' ', ',']).any(|given| given == feature) {
+            header = without_section(&header, name);
+        }
+    }
     let declared = declared_functions(&header);
     let declared: BTreeSet<&str> = declared.iter().map(String::as_str).collect();
     assert!(declared.len() >= 20, "{declared:?}");
-    assert_eq!(exported, declared);
+    let directory = directory.display();
+    assert_eq!(exported, declared, "{directory}, features {features:?}");
+}
+
+/// The header as a program sees it that does not define `name`.
+fn without_section(header: &str, name: &str) -> String {
+    let (before, rest) = header.split_once(&format!("#if defined({name})")).unwrap();
+    let (_, behind) = rest.split_once(&format!("#endif /* {name} */")).unwrap();
+    before.to_owned() + behind
 }
 
 /// Names of functions declared in `header`: what stands before a parenthesis at the start of a
@@ -380,8 +423,28 @@ fn structs_have_the_sizes_of_the_first_version() {
             40,
             size_of::<eventstore_snapshot::eventstore_snapshot_info_t>(),
         ),
+        (
+            "eventstore_import_options_t",
+            24,
+            size_of::<eventstore_ndjson::eventstore_import_options_t>(),
+        ),
+        (
+            "eventstore_import_report_t",
+            48,
+            size_of::<eventstore_ndjson::eventstore_import_report_t>(),
+        ),
+        (
+            "eventstore_export_options_t",
+            24,
+            size_of::<eventstore_ndjson::eventstore_export_options_t>(),
+        ),
+        (
+            "eventstore_export_report_t",
+            24,
+            size_of::<eventstore_ndjson::eventstore_export_report_t>(),
+        ),
     ];
-    let mut source = String::from("#include \"duralog.h\"\n");
+    let mut source = String::from("#define DURALOG_NDJSON\n#include \"duralog.h\"\n");
     for (name, first, now) in expected {
         // A struct may grow only by a field at its end; then the first version's size stays in
         // `SizedStruct::LEN_FIRST` and the number here changes with the changelog.

@@ -18,6 +18,8 @@ mod columns;
 mod decide;
 mod index;
 mod lists;
+#[cfg(feature = "ndjson")]
+pub mod ndjson;
 mod published;
 mod reader;
 mod replay;

@@ -34,6 +34,8 @@ pub mod eventstore_columns;
 pub mod eventstore_cursor;
 pub mod eventstore_facts;
 pub mod eventstore_names;
+#[cfg(feature = "ndjson")]
+pub mod eventstore_ndjson;
 pub mod eventstore_query;
 pub mod eventstore_receipt;
 pub mod eventstore_snapshot;

@@ -79,6 +79,8 @@ pub enum duralog_status_code_t {
     /// Events of an append, or its idempotency key, are in the store already, but not as they were
     /// given; nothing was written.
     DURALOG_E_DUPLICATE = -25,
+    /// A line of a file can't be imported; nothing of its batch was.
+    DURALOG_E_BAD_LINE = -26,
 }
 
 use duralog_status_code_t::*;
@@ -116,12 +118,13 @@ pub(super) fn status_of(kind: ErrorKind) -> duralog_status_t {
         ErrorKind::BufferTooSmall => DURALOG_E_BUFFER_TOO_SMALL,
         ErrorKind::Conflict => DURALOG_E_CONFLICT,
         ErrorKind::Duplicate => DURALOG_E_DUPLICATE,
+        ErrorKind::BadLine => DURALOG_E_BAD_LINE,
     };
     code as duralog_status_t
 }
 
 /// Every number with its name, in the order of the header.
-const NAMES: [(duralog_status_code_t, &CStr); 28] = [
+const NAMES: [(duralog_status_code_t, &CStr); 29] = [
     (DURALOG_OK, c"DURALOG_OK"),
     (DURALOG_END, c"DURALOG_END"),
     (DURALOG_STOPPED, c"DURALOG_STOPPED"),
@@ -150,6 +153,7 @@ const NAMES: [(duralog_status_code_t, &CStr); 28] = [
     (DURALOG_E_BUFFER_TOO_SMALL, c"DURALOG_E_BUFFER_TOO_SMALL"),
     (DURALOG_E_CONFLICT, c"DURALOG_E_CONFLICT"),
     (DURALOG_E_DUPLICATE, c"DURALOG_E_DUPLICATE"),
+    (DURALOG_E_BAD_LINE, c"DURALOG_E_BAD_LINE"),
 ];
 
 /// Name of a status, such as "DURALOG_E_BUSY"; "DURALOG_E_UNKNOWN" for a number that is none.
@@ -171,7 +175,7 @@ mod tests {
     use super::*;
 
     /// One of each; that none is missing follows from the count, as no two have one number.
-    const KINDS: [ErrorKind; 25] = [
+    const KINDS: [ErrorKind; 26] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::Exists,
@@ -197,6 +201,7 @@ mod tests {
         ErrorKind::BufferTooSmall,
         ErrorKind::Conflict,
         ErrorKind::Duplicate,
+        ErrorKind::BadLine,
     ];
 
     #[test]
@@ -216,7 +221,7 @@ mod tests {
             let found = unsafe { CStr::from_ptr(duralog_status_name(code as i32)) };
             assert_eq!(found, name);
         }
-        for unknown in [3, -26, i32::MIN, i32::MAX] {
+        for unknown in [3, -27, i32::MIN, i32::MAX] {
             // SAFETY: a static text with a NUL.
             let found = unsafe { CStr::from_ptr(duralog_status_name(unknown)) };
             assert_eq!(found, c"DURALOG_E_UNKNOWN");

@@ -9,6 +9,8 @@
 
 pub(crate) mod bell;
 pub mod os;
+#[cfg(feature = "ndjson")]
+pub(crate) mod outside;
 pub mod sim;
 
 use crate::error::{Error, ErrorKind};

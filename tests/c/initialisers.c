@@ -4,6 +4,20 @@
 
 uint32_t sum_of_sizes(void);
 
+#if defined(DURALOG_NDJSON)
+uint32_t sum_of_optional_sizes(void);
+
+uint32_t sum_of_optional_sizes(void)
+{
+    eventstore_import_options_t import_options = EVENTSTORE_IMPORT_OPTIONS_INIT;
+    eventstore_import_report_t import_report = EVENTSTORE_IMPORT_REPORT_INIT;
+    eventstore_export_options_t export_options = EVENTSTORE_EXPORT_OPTIONS_INIT;
+    eventstore_export_report_t export_report = EVENTSTORE_EXPORT_REPORT_INIT;
+    return import_options.struct_size + import_report.struct_size + export_options.struct_size
+        + export_report.struct_size;
+}
+#endif
+
 uint32_t sum_of_sizes(void)
 {
     duralog_error_t error = DURALOG_ERROR_INIT;

@@ -77,6 +77,8 @@ pub(crate) fn compile_c(sources: &[&Path], out: &Path) {
     let library = library_dir();
     let mut command = compiler(Language::C99);
     command.args(sources).arg("-o").arg(out);
+    // What the features of the library add, all of which tests have.
+    command.arg("-DDURALOG_NDJSON");
     command.arg("-L").arg(&library).arg("-lduralog");
     command.arg("-pthread");
     // Searched before LD_LIBRARY_PATH, which cargo sets for tests.

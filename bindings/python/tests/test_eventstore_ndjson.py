@@ -30,6 +30,10 @@ def lines_of(*objects):
     return b"".join(json.dumps(some).encode() + b"\n" for some in objects)
 
 
+def nested(levels):
+    return b"[" * levels + b"]" * levels
+
+
 def line(number, **fields):
     return {**LINE, "event_id": f"e-{number}", **fields}
 
@@ -73,16 +77,20 @@ class Lines(StoreCase):
                 "2010-10-02T07:20:39+00:00", "2010-10-02T07:20:39Z", "2010-10-02 07:20:39.5-05:30", "2010-10-02",
                 "2010-10-02T07:20:39", "", "soon", "2016-12-31T23:59:60Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+01:00",
                 "2010-10-02T07:20:39.123456789+00:00", "2010-10-02T07:20:39.1234567891Z", "1969-12-31T23:59:59.999999999+00:00",
-                "2010-10-02T07:20:39+25:00", "2010-10-02T07:20:39+01:60", "2010-02-30T07:20:39Z")),
+                "2010-10-02T07:20:39+25:00", "2010-10-02T07:20:39+01:60", "2010-02-30T07:20:39Z",
+                "2262-04-11T23:47:16.854775807Z", "2262-04-11T23:47:16.854775808Z", "1677-09-21T00:12:43.145224192Z",
+                "\u0662\u0660\u0661\u0660-10-02T07:20:39Z")),
             *({"metadata": value} for value in (
                 {}, None, [], [1, {}], "text", 5, {"duralog.ndjson": 1}, {"a": 1, "duralog.ndjson": {"event_id": 1}}, {"ä": "\ud800"})),
             *({"data": value} for value in (None, [], {}, "", 0, 1.5, 1e300, "ä\u2028\0", {"a": [{"b": None}] * 100}, True)),
             *({"stream_id": value} for value in ("ä", "a\nb", "x" * 1024)),
-            {"more": [1.50, {}], "event_version": 3, "ä": None},
+            {"more": [1.50, {}], "event_version": 3, "ä": None}, {"\ud800": 1, "a": "\ud800"}, {"": 10 ** 2000},
+            {"data_base64": "AA==", "data": ...}, {"metadata": {"a": 1}, "event_id": 10 ** 999},
             {"tags": ["b", "a"], "schema_version": 3, "content_type": "", "correlation_id": str(uuid.uuid4()),
              "causation_id": str(uuid.uuid4())},
         ]
-        objects = [line(f"variant {number}", **fields) for number, fields in enumerate(variants)]
+        objects = [{name: value for name, value in line(f"variant {number}", **fields).items() if value is not ...}
+                   for number, fields in enumerate(variants)]
         # Without offsets in the time and with a UUID, nothing has to be kept.
         objects += [{**some, "event_id": str(uuid.uuid4()), "timestamp": fields.get("timestamp", "2010-10-02T07:20:39+00:00")}
                     for some, fields in zip(objects, variants) if "event_id" not in fields]
@@ -122,7 +130,13 @@ class Lines(StoreCase):
                      7, "application/json"),
             NewEvent("a", "T", b"5", occurred=-1), NewEvent("a", "T", b"NaN", content_type="text/plain"),
             NewEvent("a", "T", b"{}", b'{"duralog.ndjson" : 5}'), NewEvent("a", "T", b"{}", b'{"duralog.ndjson":{} , "a": 1}'),
-            NewEvent("a", "T", b"[" * 100_000)])
+            NewEvent("a", "T", b"[" * 100_000), NewEvent("a", "T", nested(500), nested(500)),
+            NewEvent("a", "T", nested(501), nested(501)), NewEvent("a", "T", b"1" * 5000),
+            # What no import writes was not kept by one.
+            *(NewEvent("a", "T", b"{}", b'{"duralog.ndjson":%s}' % kept) for kept in (
+                b"{}", b" {}", b"5", b'{"event_id":true}', b'{"event_id":1.5}', b'{"timestamp":5}', b'{"other":1}',
+                b'{"event_id":1,"event_id":2}', b'{"more":5}', b'{"more":{}}', b'{"more":{"data":5}}',
+                b'{"more":{"a":1,"a":2}}', b'{"event_id":1} ,"a":2', b'{"metadata":true}'))])
         out = self.dump()
         self.assertEqual(out.count(b"\n"), self.store.last_position())
         with EventStore(self.path + "2", sync="manual") as other:
@@ -171,16 +185,19 @@ class Importing(StoreCase):
     def test_damaged_line_names_its_number_and_nothing_of_its_batch_is_in(self):
         damaged = [
             (b"{\n", "Expecting"), (b"no json\n", "not a JSON object"), (b"[1]\n", "not a JSON object"), (b"\xff\n", "utf-8"),
-            (b"5", "not a JSON object"), (lines_of(LINE)[:-2] + b",}\n", "Expecting"), (lines_of(LINE)[:-2] + b" 5}\n", "Expecting"),
+            (b"5", "not a JSON object"), (lines_of(LINE)[:-2] + b",}\n", "name is no text"), (lines_of(LINE)[:-2] + b" 5}\n", "Expecting"),
             (lines_of(LINE)[:-1] + b"5\n", "Extra data"), (b'{"a":NaN}\n', "NaN is no JSON"), (b'{"a":1,"a":2}\n', "a twice"),
             (b'{1:1}\n', "name is no text"), (b'{"a" 1}\n', "Expecting"), (b"[" * 100_000 + b"\n", ""),
-            (b'{"data":' + b"[" * 100_000 + b"\n", ""),
+            (b'{"data":' + b"[" * 100_000 + b"\n", "nested deeper than 500 levels"),
+            (lines_of(LINE)[:-2] + b', "a":' + nested(501) + b"}\n", "nested deeper"),
+            (b"{" + b",".join(b'"%d":0' % n for n in range(1001)) + b"}\n", "more than 1000 fields"),
             *((lines_of({name: value for name, value in LINE.items() if name != missing}), f"has no {missing}")
               for missing in ("event_id", "stream_id", "event_type", "timestamp")),
             *((lines_of(line(99, **fields)), reason) for fields, reason in (
                 ({"event_id": None}, "event_id is not a text or an integer"), ({"event_id": 1.5}, "event_id"),
-                ({"event_id": True}, "event_id"), ({"stream_id": 5}, "stream_id is not a text"),
-                ({"timestamp": 5}, "timestamp is not a text"), ({"tags": "a"}, "tags is not a list"), ({"tags": [1]}, "list of texts"),
+                ({"event_id": True}, "event_id"), ({"event_id": 10 ** 1000}, "event_id"), ({"stream_id": 5}, "stream_id is not a text"),
+                ({"timestamp": 5}, "timestamp is not a text"), ({"tags": "a"}, "tags is not a list"), ({"tags": [1]}, "list of texts"), ({"tags": ["\ud800"]}, "UTF-8"),
+                ({"data_base64": "AA=="}, "also data"),
                 ({"correlation_id": "a"}, "correlation_id is not a UUID"), ({"data_base64": "ä"}, "not base64"),
                 ({"metadata_base64": "AA=="}, "there is no place"),
                 # What only the library knows.

@@ -26,7 +26,9 @@ SCALARS = {
 
 def header_text():
     with open(HEADER, encoding="utf-8") as file:
-        return re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+    # As a program sees it that asks for no feature: what has one is not mirrored.
+    return re.sub(r"^#if defined\(DURALOG_NDJSON\)$.*?^#endif", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 class Header:

@@ -19,8 +19,8 @@ in pure Python, works without it.
 """
 
 from ._cursor import Cursor
-from ._errors import (Busy, BufferTooSmall, Closed, ConcurrencyConflict, Conflict, Corrupt, DuplicateEvent, DuralogError,
-                      EmptyBatch, Exists, Forked, Full, Indeterminate, Internal, InvalidArgument, IoError, Newer,
+from ._errors import (BadLine, Busy, BufferTooSmall, Closed, ConcurrencyConflict, Conflict, Corrupt, DuplicateEvent,
+                      DuralogError, EmptyBatch, Exists, Forked, Full, Indeterminate, Internal, InvalidArgument, IoError, Newer,
                       NoMemory, NotALog, NotFound, Poisoned, ReadOnly, Timeout, TooLarge, Truncated, Unclean,
                       Unsupported)
 from ._events import (ANY, EXISTS, NONE, AppendReceipt, Condition, Event, Name, NewEvent, Query, QueryItem,
@@ -44,7 +44,7 @@ __all__ = [
     "DuralogError", "InvalidArgument", "NotFound", "Exists", "Busy", "IoError", "Full", "Corrupt", "NotALog", "Newer",
     "TooLarge", "EmptyBatch", "ReadOnly", "Poisoned", "Indeterminate", "Truncated", "Forked", "Closed", "NoMemory",
     "Timeout", "Unsupported", "Internal", "Unclean", "BufferTooSmall", "ConcurrencyConflict", "DuplicateEvent",
-    "LibraryNotFound",
+    "BadLine", "LibraryNotFound",
     "library_version", "format_version",
 ]
 

@@ -247,11 +247,17 @@ class DuplicateEvent(DuralogError):
         self.event_ids = event_ids
 
 
+class BadLine(DuralogError):
+    """A line of a file can't be imported. Not raised by this package, whose `duralog.ndjson` raises ImportFailed."""
+
+    status = _native.DURALOG_E_BAD_LINE
+
+
 CLASSES: Dict[int, Type[DuralogError]] = {
     kind.status: kind for kind in (
         InvalidArgument, NotFound, Exists, Busy, IoError, Full, Corrupt, NotALog, Newer, TooLarge, EmptyBatch,
         ReadOnly, Poisoned, Indeterminate, Truncated, Forked, Closed, NoMemory, Timeout, Unsupported, Internal,
-        Unclean, BufferTooSmall, ConcurrencyConflict, DuplicateEvent)
+        Unclean, BufferTooSmall, ConcurrencyConflict, DuplicateEvent, BadLine)
 }
 """The table. A status that is not in it (of a newer library) becomes a plain DuralogError."""
 

@@ -3,7 +3,8 @@
 Nothing here decides anything. Constants, structs and functions have the names of the header, and
 `argtypes` and `restype` of *every* function are declared: ctypes takes an undeclared argument for a
 C int, which cuts pointers and sequence numbers to 32 bits without a word. `tests/test_native.py`
-reads the header and compares it with this file, sizes and offsets included.
+reads the header and compares it with this file, sizes and offsets included. Left out is what a library
+has only with a feature: `duralog.ndjson` does the same in Python, with any library.
 
 Pointers that are only handed in or out are `c_void_p`, since an address costs nothing and a typed
 pointer object costs as much as a call. `const uint8_t *` is `c_char_p`: it takes `bytes` as they
@@ -57,6 +58,7 @@ DURALOG_E_UNCLEAN = -22
 DURALOG_E_BUFFER_TOO_SMALL = -23
 DURALOG_E_CONFLICT = -24
 DURALOG_E_DUPLICATE = -25
+DURALOG_E_BAD_LINE = -26
 
 duralog_status_t = c_int32
 

@@ -28,10 +28,15 @@ callback is called after each. An import that was stopped, in whatever way, is s
 is there already is compared with its line and left alone. The first line that is damaged stops
 the import with ImportFailed, which has its number: all batches before that of the line are in, and
 nothing of its own. A last line without newline that is no JSON is torn: its writer died, or is still
-writing. It is reported and left out.
+writing. It is reported and left out. A line has at most 1,000 fields; data and metadata are nested at most 500
+levels deep.
 
 Exporting. Positions have no gaps, so line n of an export is event n behind where it began. That is how
 `resume` goes on with a file that is there, after cutting its torn last line.
+
+The library itself has the same, if it was built with the feature `ndjson`: `eventstore_import_ndjson` of
+the header. From the same file both make the same events, and from the same events the same file, byte for byte. A
+change here is one there.
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ import argparse
 import base64
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -49,7 +55,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from ._errors import DuplicateEvent, DuralogError, InvalidArgument, TooLarge
-from ._events import Event, NewEvent, ns_of
+from ._events import Event, NewEvent
 from ._eventstore import EventStore, check_event
 from ._records import time_of
 
@@ -63,12 +69,26 @@ Progress = Callable[[int, int], Any]
 
 PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
 
+DEPTH_MAX = 500
+"""Levels to which data and metadata may be nested. The interpreter's own limit is not the same everywhere."""
+
+FIELD_COUNT_MAX = 1000
+"""Fields of a line at most."""
+
 KEPT = "duralog.ndjson"
 _KEPT_BEGIN = f'{{"{KEPT}":'
 _JSON_TYPE = "application/json"
 _EXPORT_PROGRESS_COUNT = 1000
+_TOO_DEEP = f"is nested deeper than {DEPTH_MAX} levels"
+_KNOWN = frozenset(("event_id", "stream_id", "event_type", "data", "data_base64", "timestamp", "metadata", "metadata_base64",
+                    "tags", "schema_version", "content_type", "correlation_id", "causation_id"))
+_KEPT_KINDS: Dict[str, Any] = {"event_id": (str, int), "timestamp": str, "more": dict, "metadata": object}
+_INTEGER_LEN_MAX = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):?(\d\d))")
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):?(\d\d))",
+                   re.ASCII)
+_NESTING = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -121,7 +141,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _integer(digits: str) -> Union[int, float]:
+    """An integer; one that is too long to be an id is a number like any other."""
+    return int(digits) if len(digits.lstrip("-")) <= _INTEGER_LEN_MAX else math.inf
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
 def _fields_of(text: str) -> Dict[str, Tuple[Any, str]]:
@@ -129,6 +154,8 @@ def _fields_of(text: str) -> Dict[str, Tuple[Any, str]]:
     def skip(at: int) -> int:
         return _SPACE.match(text, at).end()  # type: ignore[union-attr]
 
+    if _is_deeper_than(text, DEPTH_MAX + 1):
+        raise _Damaged(_TOO_DEEP)
     at = skip(0)
     if text[at:at + 1] != "{":
         raise _Damaged("is not a JSON object")
@@ -139,21 +166,55 @@ def _fields_of(text: str) -> Dict[str, Tuple[Any, str]]:
             if text[at:at + 1] != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
             at = skip(at + 1)
-        name, at = _value_at(text, at)
-        if not isinstance(name, str):
+        if text[at:at + 1] not in ('"', ""):
             raise _Damaged("has a field whose name is no text")
+        name, at = _value_at(text, at)
         at = skip(at)
         if text[at:at + 1] != ":":
             raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
         begin = skip(at + 1)
         value, at = _value_at(text, begin)
         if name in fields:
-            raise _Damaged(f"has {name} twice")
+            raise _Damaged(f"has {name if _is_whole(name) else 'a field'} twice")
+        if len(fields) == FIELD_COUNT_MAX:
+            raise _Damaged(f"has more than {FIELD_COUNT_MAX} fields")
         fields[name] = value, text[begin:at]
         at = skip(at)
     if skip(at + 1) != len(text):
         raise json.JSONDecodeError("Extra data", text, at + 1)
     return fields
+
+
+def _within_depth(text: str) -> str:
+    """What is deeper would come back as bytes that are no JSON."""
+    if _is_deeper_than(text, DEPTH_MAX):
+        raise _Damaged(_TOO_DEEP)
+    return text
+
+
+def _is_deeper_than(text: str, depth_max: int) -> bool:
+    """Whether arrays and objects are nested deeper than this. Of what is no JSON it may say anything."""
+    if text.count("[") + text.count("{") <= depth_max:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(text):
+        mark = text[found.start()]
+        if mark in "[{":
+            depth += 1
+            if depth > depth_max:
+                return True
+        elif mark in "]}":
+            depth = max(depth - 1, 0)
+    return False
+
+
+def _is_whole(text: str) -> bool:
+    """Whether UTF-8 has it: JSON can say half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _value_at(text: str, at: int) -> Tuple[Any, int]:
@@ -190,8 +251,12 @@ def event_of_line(line: bytes, namespace: uuid.UUID = NAMESPACE) -> NewEvent:
                               ("content_type", str, "a text")):
         if name in fields:
             optional[name] = take(name, kinds, what)
-    if not all(isinstance(tag, str) for tag in optional.get("tags", ())):
+    tags = optional.get("tags", ())
+    if not all(isinstance(tag, str) for tag in tags):
         raise _Damaged("tags is not a list of texts")
+    if not all(map(_is_whole, tags)):
+        raise _Damaged("a tag is no text that UTF-8 has")
+    optional["tags"] = tuple(sorted(set(tags), key=str.encode))
     for name in ("correlation_id", "causation_id"):
         if name in fields:
             value = take(name, str, "a text")
@@ -200,8 +265,10 @@ def event_of_line(line: bytes, namespace: uuid.UUID = NAMESPACE) -> NewEvent:
             optional[name] = uuid.UUID(value)
     if "data_base64" in fields:
         data = _bytes_of_base64(take("data_base64", str, "a text"), "data_base64")
+        if "data" in fields:
+            raise _Damaged("has data_base64 and also data")
     else:
-        data = fields.pop("data", (None, "null"))[1].encode()
+        data = _within_depth(fields.pop("data", (None, "null"))[1]).encode()
     if "metadata_base64" in fields:
         metadata = _bytes_of_base64(take("metadata_base64", str, "a text"), "metadata_base64")
         if kept or fields:
@@ -210,7 +277,7 @@ def event_of_line(line: bytes, namespace: uuid.UUID = NAMESPACE) -> NewEvent:
         value, text = fields.pop("metadata", ({}, "{}"))
         if fields:
             kept["more"] = _object(fields)
-        metadata = _metadata_with(kept, value, text)
+        metadata = _within_depth(_metadata_with(kept, value, text)).encode()
     return NewEvent(stream, event_type, data, metadata, id=id, occurred=occurred, **optional)
 
 
@@ -245,7 +312,8 @@ def line_of_event(event: Event) -> bytes:
             fields[name] = _plain(str(id))
     if "more" in kept:
         fields.update((name, text) for name, (_, text) in _fields_of(kept["more"]).items())
-    return ("{" + ", ".join([f"{_plain(name)}: {text}" for name, text in fields.items()]) + "}\n").encode()
+    names = [_plain(name) if _is_whole(name) else _compact(name) for name in fields]
+    return ("{" + ", ".join([f"{name}: {text}" for name, text in zip(names, fields.values())]) + "}\n").encode()
 
 
 def _id_of(event_id: Union[str, int], namespace: uuid.UUID) -> uuid.UUID:
@@ -267,35 +335,48 @@ def _object(fields: Dict[str, Tuple[Any, str]]) -> str:
     return "{" + ",".join([f"{_compact(name)}:{text}" for name, (_, text) in fields.items()]) + "}"
 
 
-def _metadata_with(kept: Dict[str, str], value: Any, text: str) -> bytes:
+def _metadata_with(kept: Dict[str, str], value: Any, text: str) -> str:
     """The metadata, with what must be kept in front."""
     looks_kept = isinstance(value, dict) and KEPT in value
     if not kept and not looks_kept:
-        return text.encode()
+        return text
     rest = "}"
     if looks_kept or not isinstance(value, dict):
         kept["metadata"] = text
     elif value:
         rest = "," + text[1:]
-    return f"{_KEPT_BEGIN}{{{','.join([f'{_compact(name)}:{raw}' for name, raw in kept.items()])}}}{rest}".encode()
+    return f"{_KEPT_BEGIN}{{{','.join([f'{_compact(name)}:{raw}' for name, raw in kept.items()])}}}{rest}"
 
 
 def _metadata_without(metadata: bytes) -> Tuple[Dict[str, str], Optional[str]]:
-    """What was kept, and the metadata as it was; None if that is no JSON."""
+    """What was kept, and the metadata as it was; None if that is no JSON.
+
+    What only looks as if it had been kept, since no import writes it so, is metadata.
+    """
     text = _json_text(metadata) if metadata else "{}"
     if text is None or not text.startswith(_KEPT_BEGIN):
         return {}, text
-    value, end = _value_at(text, len(_KEPT_BEGIN))
-    if not isinstance(value, dict) or text[end] not in ",}":
-        return {}, text  # not of an import
-    kept = {name: raw for name, (_, raw) in _fields_of(text[len(_KEPT_BEGIN):end]).items()}
+    try:
+        _, end = _value_at(text, len(_KEPT_BEGIN))
+        fields = _fields_of(text[len(_KEPT_BEGIN):end])
+        more = _fields_of(fields["more"][1]) if "more" in fields else None
+    except ValueError:
+        return {}, text
+    for name, (value, _) in fields.items():
+        if not isinstance(value, _KEPT_KINDS.get(name, ())) or (name == "event_id" and isinstance(value, bool)):
+            return {}, text
+    if not fields or text[end] not in ",}" or (more is not None and (not more or _KNOWN & more.keys())):
+        return {}, text
+    kept = {name: raw for name, (_, raw) in fields.items()}
     return kept, kept.get("metadata") or ("{" + text[end + 1:] if text[end] == "," else "{}")
 
 
 def _json_text(data: bytes) -> Optional[str]:
-    """The bytes as a text of one line, if they are JSON."""
+    """The bytes as a text of one line, if they are JSON that an import would take."""
     try:
         text = data.decode()
+        if _is_deeper_than(text, DEPTH_MAX):
+            return None
         _decoder.decode(text)
     except (ValueError, RecursionError):
         return None
@@ -322,10 +403,11 @@ def _ns_of_text(text: str) -> Optional[int]:
         return None
     try:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-        seconds_ns = ns_of(moment + offset if sign == "-" else moment - offset, "timestamp")
+        seconds = ((moment + offset if sign == "-" else moment - offset) - _EPOCH) // timedelta(seconds=1)
     except (ValueError, OverflowError):
         return None
-    return seconds_ns + int((fraction or "").ljust(9, "0"))
+    time_ns = seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    return time_ns if -(1 << 63) <= time_ns < 1 << 63 else None
 
 
 def _text_of_ns(time_ns: int) -> str:
@@ -421,8 +503,8 @@ def _failure_of(events: Iterable[Tuple[int, NewEvent]], error: DuralogError, imp
 def _same(event: Event, new: NewEvent) -> bool:
     return ((event.stream, event.type, event.data, event.metadata, event.occurred_ns, event.tags, event.correlation_id,
              event.causation_id, event.schema_version, event.content_type)
-            == (new.stream, new.type, new.data, new.metadata, new.occurred, tuple(sorted(set(new.tags), key=str.encode)),
-                new.correlation_id, new.causation_id, new.schema_version, new.content_type))
+            == (new.stream, new.type, new.data, new.metadata, new.occurred, new.tags, new.correlation_id,
+                new.causation_id, new.schema_version, new.content_type))
 
 
 # --- Export -----------------------------------------------------------------------------------
