@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mappi
 from uuid import UUID
 
 from . import _native
-from ._cursor import Follower, Pages, flat
+from ._cursor import Cutter, Follower, Pages, flat, u64_column
 from ._errors import BufferTooSmall, ConcurrencyConflict, Conflict, DuplicateEvent, InvalidArgument, NotFound
 from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, NewEvent, Query, Snapshot, StreamInfo,
                       event_of, event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
@@ -278,11 +278,9 @@ class EventStore(Handle):
         text, what = (stream, "stream") if stream is not None else (category, "category")
         if text is not None:
             name = text_bytes(text, what)
-            kept = create_string_buffer(name, len(name)) if name else None
             read.selection = (_native.EVENTSTORE_READ_STREAM if stream is not None
                               else _native.EVENTSTORE_READ_CATEGORY)
-            read.name = None if kept is None else addressof(kept)
-            read.name_len = len(name)
+            read.name, read.name_len = name, len(name)
         self._call(_open, library.eventstore_read, (byref(read),), out)
         return EventCursor(library, out[0], warns)
 
@@ -494,17 +492,15 @@ class _Draft(Handle):
             error.event_ids = self._known_ids()
             raise
         return AppendReceipt(found.first_position, found.last_position, found.time_ns, found.batch_id,
-                             bool(found.duplicate), self._stream_versions(found.stream_count))
+                             bool(found.duplicate), self._stream_versions())
 
-    def _stream_versions(self, count: int) -> "dict[str, int]":
-        name, length, version = c_void_p(), c_size_t(), c_uint64()
-        pointer, places = self._pointer, (byref(name), byref(length), byref(version))
-        function = self._library.eventstore_append_stream_version
-        versions = {}
-        for index in range(count):
-            _check(self._library, function(pointer, index, *places))
-            versions[string_at(name.value or 0, length.value).decode()] = version.value
-        return versions
+    def _stream_versions(self) -> "dict[str, int]":
+        found = _native.eventstore_stream_versions_t()
+        self.add("eventstore_append_stream_versions", byref(found))
+        if not found.count:
+            return {}
+        names = Cutter(self._library).text_column(found, found.stream_begin, found.stream_end)
+        return dict(zip(names, u64_column(found.stream_version, found.count)))
 
     def _conflicts(self) -> Tuple[Conflict, ...]:
         count = c_size_t()
