@@ -103,14 +103,17 @@ class Pages(Handle):
 
     def _take(self, form: Any) -> Any:
         """The next page in the given form, or None at the end for now."""
-        if not self._one_at_a_time.acquire(False):
-            raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
+        self._begin_use()
         try:
             out: List[Any] = []
             self._call(self._take_copy, form, out)
             return out[0] if out else None
         finally:
             self._one_at_a_time.release()
+
+    def _begin_use(self) -> None:
+        if not self._one_at_a_time.acquire(False):
+            raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
 
     def _take_copy(self, pointer: int, form: Any, out: List[Any]) -> int:
         status: int = self._next_page(pointer, PAGE_COUNT_MAX, byref(self._page))
