@@ -12,6 +12,7 @@ from array import array
 from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_void_p, string_at
 from io import BytesIO
 from itertools import chain, repeat
+from struct import Struct
 from typing import Any, Generic, Iterable, Iterator, List, Tuple, TypeVar
 
 from . import _native
@@ -24,6 +25,11 @@ PAGE_COUNT_MAX = 1024
 RecordTuple = Tuple[int, int, bytes, bytes]
 """(seq, op, key, value)"""
 
+_MANY = 64
+"""Parts of one length that are taken at once."""
+
+_NOTHING = Struct("")
+
 _Item = TypeVar("_Item")
 
 
@@ -32,7 +38,8 @@ class Cutter:
 
     Where the parts of a column lie scattered, a slice for each is what costs most. So the library puts them
     one behind the other into a buffer that stays, and they are taken from there by loops that Python has in C:
-    `BytesIO.read` for each length, `str.split` at each separator.
+    `BytesIO.read` for each length, `str.split` at each separator, and if all are of one length, `Struct` for
+    many at once.
     """
 
     def __init__(self, library: CDLL) -> None:
@@ -41,13 +48,27 @@ class Cutter:
         self._len = c_size_t()
         self._out_len = byref(self._len)
         self._capacity = self._count_max = -1
+        self._many = _NOTHING
 
     def bytes_column(self, page: Any, begin: int, end: int) -> Iterable[bytes]:
         """The parts from begin to end, which are columns of the page."""
+        count = page.count
         if not self._join(page, begin, end, -1):
-            return repeat(b"", page.count)
-        self._buffer.seek(0)
-        return list(map(self._buffer.read, memoryview(self._lens)[:page.count].tolist()))
+            return repeat(b"", count)
+        lens = memoryview(self._lens)[:count].tolist()
+        parts: List[bytes] = []
+        taken = 0
+        size = lens[0]
+        if lens.count(size) == count >= _MANY:
+            if self._many.size != _MANY * size:
+                self._many = Struct(f"{size}s" * _MANY)
+            taken = count - count % _MANY
+            for many in self._many.iter_unpack(self._view[:taken * size]):
+                parts += many
+            del lens[:taken]
+        self._buffer.seek(taken * size)
+        parts += map(self._buffer.read, lens)
+        return parts
 
     def uncut(self, page: Any, begin: int, end: int) -> Tuple[bytes, bytes]:
         """All parts in one, and their lengths as 32-bit numbers."""
@@ -60,7 +81,7 @@ class Cutter:
         length = self._join(page, begin, end, 0)
         if length == count - 1:
             return repeat("", count)
-        texts = string_at(self._address, length).decode().split("\0")
+        texts = str(self._view[:length], "utf-8").split("\0")
         if len(texts) != count:  # one of them has the separator in it
             texts = [part.decode() for part in self.bytes_column(page, begin, end)]
         return texts

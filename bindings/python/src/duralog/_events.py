@@ -589,8 +589,9 @@ def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:
     rest = _Rest()
     rest.flags = flags = string_at(page.flags, size)
     any_flags = 0
-    for value in set(flags):
-        any_flags |= value
+    while flags:
+        any_flags |= flags[0]
+        flags = flags.translate(None, flags[:1])
     rest.ids = string_at(page.id, 16 * size)
     rest.times = memoryview(string_at(page.time_ns, 8 * size)).cast("Q")
     rest.schema_versions = memoryview(string_at(page.schema_version, 8 * size)).cast("Q")
@@ -603,7 +604,7 @@ def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:
         rest.causation_ids = string_at(page.causation_id, 16 * size)
     if any_flags & _native.EVENTSTORE_EVENT_METADATA:
         rest.metadata = _parts(cutter, page, page.metadata_begin, page.metadata_end)
-    if any(string_at(page.tag_count, size)):
+    if string_at(page.tag_count, size) != bytes(size):
         rest.tags = _parts(cutter, page, page.tags_begin, page.tags_end)
     rest.content_types = _parts(cutter, page, page.content_type_begin, page.content_type_end)
     return rest
