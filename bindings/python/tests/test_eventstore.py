@@ -583,7 +583,7 @@ class Opening(Case):
         calls = {
             "append": lambda: store.append(numbered(1)), "sync": store.sync, "batch_status": lambda: store.batch_status(1),
             "decide": lambda: store.decide(Query(), lambda events: []), "read": store.read, "tuples": store.tuples,
-            "cursor": store.cursor, "read_all": store.read_all, "read_stream": lambda: store.read_stream("a"),
+            "cursor": store.cursor, "subscribe": store.subscribe, "read_all": store.read_all, "read_stream": lambda: store.read_stream("a"),
             "read_category": lambda: store.read_category("a"), "query": lambda: store.query(Query()),
             "event_at": lambda: store.event_at(1), "event_by_id": lambda: store.event_by_id(ID),
             "stream_info": lambda: store.stream_info("a"), "streams": store.streams, "categories": store.categories,
