@@ -147,8 +147,6 @@ def batch_100(contender, work, batches):
 def replay(contender, work, fixtures, count, values_only):
     if contender == "duralog":
         wal_class = duralog().Wal
-        if values_only and not hasattr(wal_class, "values"):
-            skip("the package gives no values alone yet")
         with wal_class(os.path.join(fixtures, "log-100"), read_only=True) as wal:
             with Meter() as meter:
                 found = consume(islice(wal.values() if values_only else wal.tuples(), count))
@@ -173,25 +171,23 @@ def replay(contender, work, fixtures, count, values_only):
 
 
 def event_store(fixtures):
-    package = duralog()
-    if not hasattr(package, "EventStore"):
-        skip("the package has no EventStore yet")
-    return package.EventStore(os.path.join(fixtures, "events", "store"), read_only=True)
+    return duralog().EventStore(os.path.join(fixtures, "events", "store"), read_only=True)
 
 
 SELECT = "SELECT position, stream, version, type, time, data FROM events"
+SELECT_TUPLES = "SELECT position, stream, version, type, data FROM events"
 
 
-def event_scan(contender, fixtures, count, events):
+def event_scan(contender, fixtures, count, events, tuples):
     count = min(count, events)
     if contender == "duralog":
         with event_store(fixtures) as store:
             with Meter() as meter:
-                found = consume(islice(store.read_all(), count))
+                found = consume(islice(store.tuples() if tuples else store.read_all(), count))
     else:
         connection = sqlite(os.path.join(fixtures, "events", "store.db"))
         with Meter() as meter:
-            rows = connection.execute(f"{SELECT} ORDER BY position LIMIT ?", (count,))
+            rows = connection.execute(f"{SELECT_TUPLES if tuples else SELECT} ORDER BY position LIMIT ?", (count,))
             found = consume(chain.from_iterable(pages(rows)))
     check(found, count)
     tell_rate("events", count, meter)
@@ -224,7 +220,9 @@ def main():
     elif workload == "py-replay-values":
         replay(contender, work, fixtures, count, True)
     elif workload == "py-es-scan":
-        event_scan(contender, fixtures, count, events)
+        event_scan(contender, fixtures, count, events, False)
+    elif workload == "py-es-tuples":
+        event_scan(contender, fixtures, count, events, True)
     elif workload == "py-es-stream-100":
         event_streams(contender, fixtures, reads, events)
     else:

@@ -649,7 +649,7 @@ duralog_status_t wal_checkpoint(wal_t *wal, const uint8_t *data, size_t len, uin
  *
  * buffer, capacity: place for the data; NULL only with capacity 0.
  * out_len: length of the data. Written on DURALOG_E_BUFFER_TOO_SMALL too, which no output is but
- * this and that of eventstore_state: it is the capacity needed.
+ * this and those of duralog_spans_join and eventstore_state: it is the capacity needed.
  * out_seq: sequence number of the checkpoint; may be NULL.
  *
  * Returns DURALOG_OK;
@@ -882,6 +882,39 @@ duralog_status_t wal_cursor_next_page(wal_cursor_t *cursor,
  * Returns DURALOG_OK.
  */
 duralog_status_t wal_cursor_close(wal_cursor_t *cursor);
+
+/* == Parts of a page =========================================================================== */
+
+/**
+ * Copies parts of bytes, such as the values of a wal_page_t or the streams of an
+ * eventstore_page_t, one behind the other. Programs in C have no need of it; it is for languages
+ * that take many parts from one run of bytes faster than each from its place.
+ *
+ * bytes, bytes_len: what the parts are of.
+ * begin, end, count: where each begins and ends.
+ * separator: a byte, 0 to 255, to be put between two of them; -1: none.
+ * buffer, capacity: place for the parts; NULL only with capacity 0. It must not overlap bytes.
+ * bytes_len and a separator for each part are always enough for a column of a page.
+ * out_lens: length of each part, place for count numbers; may be NULL.
+ * out_len: length of all that was copied; written on DURALOG_E_BUFFER_TOO_SMALL too: it is the
+ * capacity needed.
+ *
+ * Returns DURALOG_OK;
+ * DURALOG_E_INVALID_ARGUMENT: also if a part does not lie within bytes;
+ * DURALOG_E_BUFFER_TOO_SMALL: nothing but out_len was written.
+ *
+ * Callable at any time, from any thread.
+ */
+duralog_status_t duralog_spans_join(const uint8_t *bytes,
+                                    size_t bytes_len,
+                                    const uint32_t *begin,
+                                    const uint32_t *end,
+                                    size_t count,
+                                    int separator,
+                                    uint8_t *buffer,
+                                    size_t capacity,
+                                    uint32_t *out_lens,
+                                    size_t *out_len);
 
 /* == Statistics ================================================================================ */
 
@@ -1595,12 +1628,41 @@ typedef struct eventstore_receipt_t {
     uint64_t time_ns;
     /** Number of its batch: the LSN where that begins; 0 for a duplicate. */
     uint64_t batch_id;
-    /** Streams appended to: see eventstore_append_stream_version. */
+    /** Streams appended to: see eventstore_append_stream_versions. */
     size_t stream_count;
 } eventstore_receipt_t;
 
 /** Initialises an eventstore_receipt_t. */
 #define EVENTSTORE_RECEIPT_INIT { sizeof(eventstore_receipt_t), 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Streams and their versions, in columns: item i of every column belongs to stream i. Start from
+ * EVENTSTORE_STREAM_VERSIONS_INIT.
+ *
+ * The name of stream i is bytes[stream_begin[i]] up to bytes[stream_end[i]], without its end.
+ */
+typedef struct eventstore_stream_versions_t {
+    /** Size of this struct; set by EVENTSTORE_STREAM_VERSIONS_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** How many streams. */
+    size_t count;
+    /** Version of each. */
+    const uint64_t *stream_version;
+    /** Where the name of each begins in bytes. */
+    const uint32_t *stream_begin;
+    /** Where the name of each ends. */
+    const uint32_t *stream_end;
+    /** The names, in UTF-8. */
+    const char *bytes;
+    /** Length of bytes. */
+    size_t bytes_len;
+} eventstore_stream_versions_t;
+
+/** Initialises an eventstore_stream_versions_t. */
+#define EVENTSTORE_STREAM_VERSIONS_INIT \
+    { sizeof(eventstore_stream_versions_t), 0, 0, 0, 0, 0, 0, 0 }
 
 /** A precondition that did not hold. Start from EVENTSTORE_CONFLICT_INIT. */
 typedef struct eventstore_conflict_t {
@@ -1640,6 +1702,10 @@ typedef struct eventstore_conflict_t {
  * together, against the store as it is before the batch. Whatever happens, the batch stays as it
  * is.
  *
+ * A batch that was appended before gives the receipt of that time and writes nothing: one whose
+ * events all have ids and were the events of one batch, in this order, or one with an idempotency
+ * key and the contents that it had with that key. Events are known by their ids alone: what else they say now is not compared.
+ *
  * flags: 0 or EVENTSTORE_APPEND_DURABLE.
  * out_receipt: filled; may be NULL.
  *
@@ -1677,6 +1743,19 @@ duralog_status_t eventstore_append_stream_version(eventstore_append_t *batch,
                                                   const char **out_stream,
                                                   size_t *out_stream_len,
                                                   uint64_t *out_stream_version);
+
+/**
+ * All streams that the last append of this batch appended to, and their versions after that: what
+ * eventstore_append_stream_version tells one by one.
+ *
+ * out_versions: filled; in the order of first mention; none if that append failed.
+ *
+ * Returns DURALOG_OK.
+ *
+ * Borrowed until the batch is used again: all columns and bytes.
+ */
+duralog_status_t eventstore_append_stream_versions(eventstore_append_t *batch,
+                                                   eventstore_stream_versions_t *out_versions);
 
 /**
  * How many preconditions did not hold in the last append of this batch.

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The header's sections: title and source file.
-const SECTIONS: [(&str, &str); 23] = [
+const SECTIONS: [(&str, &str); 25] = [
     ("Versions", "version.rs"),
     ("Status", "status.rs"),
     ("The last error", "last_error.rs"),
@@ -40,6 +40,7 @@ const SECTIONS: [(&str, &str); 23] = [
     ("Sync, checkpoint, truncation", "maintain.rs"),
     ("Replay", "replay.rs"),
     ("Cursors", "cursor.rs"),
+    ("Parts of a page", "spans.rs"),
     ("Statistics", "stat.rs"),
     ("What opening found", "recovery_report.rs"),
     ("Verifying and repairing", "verify.rs"),
@@ -387,6 +388,11 @@ fn structs_have_the_sizes_of_the_first_version() {
             "eventstore_receipt_t",
             48,
             size_of::<eventstore_receipt::eventstore_receipt_t>(),
+        ),
+        (
+            "eventstore_stream_versions_t",
+            56,
+            size_of::<eventstore_receipt::eventstore_stream_versions_t>(),
         ),
         (
             "eventstore_conflict_t",

@@ -444,11 +444,29 @@ pub const WORKLOADS: &[Workload] = &[
         python: true,
     },
     Workload {
+        name: "py-es-tuples",
+        what: "Python: all events as tuples of five fields, beside fetchmany",
+        contenders: PAIR,
+        fixtures: &[Events],
+        rows: &[more(
+            "py-es-tuples",
+            "events_per_s",
+            "events/s",
+            &[Times(2.5, "sqlite")],
+        )],
+        python: true,
+    },
+    Workload {
         name: "py-es-stream-100",
         what: "Python: one stream of 100 events scattered over the store",
         contenders: PAIR,
         fixtures: &[Events],
-        rows: &[less("py-es-stream-100", "us", "us per stream", &[])],
+        rows: &[less(
+            "py-es-stream-100",
+            "us",
+            "us per stream",
+            &[AtMost(108.0)],
+        )],
         python: true,
     },
     workload(

@@ -131,6 +131,8 @@ impl Subscription {
         // A time too far away to be told is no limit.
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let until = if timeout.is_none() { None } else { until };
+        // First of all: a child made by fork shares the bell, and would take the parent's ringing.
+        self.source.wal.check_process()?;
         loop {
             if self.cancelled.load(Ordering::SeqCst) {
                 return Err(Error::new(

@@ -30,6 +30,32 @@ pub(super) struct Outcome {
     pub(super) receipt: AppendReceipt,
     pub(super) conflicts: Vec<Conflict>,
     pub(super) known_ids: Vec<EventId>,
+    pub(super) columns: VersionColumns,
+}
+
+/// The stream versions of a receipt as columns.
+#[derive(Default)]
+pub(super) struct VersionColumns {
+    pub(super) stream_version: Vec<u64>,
+    pub(super) stream_begin: Vec<u32>,
+    pub(super) stream_end: Vec<u32>,
+    pub(super) bytes: String,
+}
+
+impl Outcome {
+    /// Makes the columns, which most callers never ask for.
+    pub(super) fn fill_columns(&mut self) -> Result<()> {
+        let mut columns = VersionColumns::default();
+        let offset = |len| u32::try_from(len).map_err(|_| Error::no_memory("stream names", len));
+        for (stream, version) in &self.receipt.stream_versions {
+            columns.stream_version.push(*version);
+            columns.stream_begin.push(offset(columns.bytes.len())?);
+            columns.bytes.push_str(stream);
+            columns.stream_end.push(offset(columns.bytes.len())?);
+        }
+        self.columns = columns;
+        Ok(())
+    }
 }
 
 /// An event as ranges of the draft's text, bytes and tags.

@@ -42,13 +42,44 @@ pub struct eventstore_receipt_t {
     pub time_ns: u64,
     /// Number of its batch: the LSN where that begins; 0 for a duplicate.
     pub batch_id: u64,
-    /// Streams appended to: see eventstore_append_stream_version.
+    /// Streams appended to: see eventstore_append_stream_versions.
     pub stream_count: usize,
 }
 
 // SAFETY: `repr(C)`, `struct_size` first, integers only.
 unsafe impl SizedStruct for eventstore_receipt_t {
     const NAME: &'static str = "eventstore_receipt_t";
+    const LEN_FIRST: usize = size_of::<Self>();
+}
+
+/// Streams and their versions, in columns: item i of every column belongs to stream i. Start from
+/// EVENTSTORE_STREAM_VERSIONS_INIT.
+///
+/// The name of stream i is bytes[stream_begin[i]] up to bytes[stream_end[i]], without its end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct eventstore_stream_versions_t {
+    /// Size of this struct; set by EVENTSTORE_STREAM_VERSIONS_INIT.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// How many streams.
+    pub count: usize,
+    /// Version of each.
+    pub stream_version: *const u64,
+    /// Where the name of each begins in bytes.
+    pub stream_begin: *const u32,
+    /// Where the name of each ends.
+    pub stream_end: *const u32,
+    /// The names, in UTF-8.
+    pub bytes: *const c_char,
+    /// Length of bytes.
+    pub bytes_len: usize,
+}
+
+// SAFETY: `repr(C)`, `struct_size` first, integers and raw pointers only.
+unsafe impl SizedStruct for eventstore_stream_versions_t {
+    const NAME: &'static str = "eventstore_stream_versions_t";
     const LEN_FIRST: usize = size_of::<Self>();
 }
 
@@ -85,6 +116,10 @@ unsafe impl SizedStruct for eventstore_conflict_t {
 /// Appends a batch: all of it, or nothing if any of its preconditions does not hold. They are judged
 /// together, against the store as it is before the batch. Whatever happens, the batch stays as it
 /// is.
+///
+/// A batch that was appended before gives the receipt of that time and writes nothing: one whose
+/// events all have ids and were the events of one batch, in this order, or one with an idempotency
+/// key and the contents that it had with that key. Events are known by their ids alone: what else they say now is not compared.
 ///
 /// flags: 0 or EVENTSTORE_APPEND_DURABLE.
 /// out_receipt: filled; may be NULL.
@@ -181,6 +216,44 @@ pub unsafe extern "C" fn eventstore_append_stream_version(
         out_stream.set(pointer(stream.as_bytes()).cast());
         out_stream_len.set(stream.len());
         out_stream_version.set(*version);
+        Ok(OK)
+    })
+}
+
+/// All streams that the last append of this batch appended to, and their versions after that: what
+/// eventstore_append_stream_version tells one by one.
+///
+/// out_versions: filled; in the order of first mention; none if that append failed.
+///
+/// Returns DURALOG_OK.
+///
+/// Borrowed until the batch is used again: all columns and bytes.
+#[no_mangle]
+pub unsafe extern "C" fn eventstore_append_stream_versions(
+    batch: *mut eventstore_append_t,
+    out_versions: *mut eventstore_stream_versions_t,
+) -> duralog_status_t {
+    guard(|| {
+        // SAFETY: conventions 6, 7 and 9: the caller promises an open batch that no other thread
+        // uses, and a struct of the size it says.
+        let (draft, out_versions) = unsafe {
+            (
+                handle::movable("batch", batch)?,
+                SizedOut::new("out_versions", out_versions)?,
+            )
+        };
+        draft.outcome.fill_columns()?;
+        let columns = &draft.outcome.columns;
+        out_versions.set(&eventstore_stream_versions_t {
+            struct_size: 0, // the caller's stays
+            reserved: 0,
+            count: columns.stream_version.len(),
+            stream_version: pointer(&columns.stream_version),
+            stream_begin: pointer(&columns.stream_begin),
+            stream_end: pointer(&columns.stream_end),
+            bytes: pointer(columns.bytes.as_bytes()).cast(),
+            bytes_len: columns.bytes.len(),
+        });
         Ok(OK)
     })
 }

@@ -73,7 +73,7 @@ pub unsafe extern "C" fn wal_checkpoint(
 ///
 /// buffer, capacity: place for the data; NULL only with capacity 0.
 /// out_len: length of the data. Written on DURALOG_E_BUFFER_TOO_SMALL too, which no output is but
-/// this and that of eventstore_state: it is the capacity needed.
+/// this and those of duralog_spans_join and eventstore_state: it is the capacity needed.
 /// out_seq: sequence number of the checkpoint; may be NULL.
 ///
 /// Returns DURALOG_OK;

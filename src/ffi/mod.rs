@@ -45,6 +45,7 @@ pub mod maintain;
 pub mod options;
 pub mod recovery_report;
 pub mod replay;
+pub mod spans;
 pub mod stat;
 pub mod status;
 pub mod verify;

@@ -398,6 +398,47 @@ static void reading_refuses(wal_t *wal)
     GIVES(DURALOG_OK, wal_cursor_close(cursor));
 }
 
+static void parts_are_joined_or_refused(void)
+{
+    static const uint8_t bytes[] = "abcdefgh";
+    static const uint32_t begin[] = {6, 0, 3, 8};
+    static const uint32_t end[] = {8, 3, 3, 8};
+    static const uint32_t beyond[] = {8, 3, 3, 9};
+    uint8_t buffer[16];
+    uint32_t lens[4];
+    size_t len = 77;
+
+    memset(buffer, '.', sizeof buffer);
+    memset(lens, 0xFF, sizeof lens);
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, beyond, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 7, begin, end, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, end, begin, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(NULL, 8, begin, end, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, NULL, end, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, NULL, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, SIZE_MAX, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, SIZE_MAX, begin, end, 4, -1, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, 4, -2, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, 4, 256, buffer, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, 4, -1, NULL, 16, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, 4, -1, buffer, SIZE_MAX, lens, &len));
+    GIVES(INVALID, duralog_spans_join(bytes, 8, begin, end, 4, -1, buffer, 16, lens, NULL));
+    HOLDS(len == 77);
+    GIVES(DURALOG_E_BUFFER_TOO_SMALL,
+          duralog_spans_join(bytes, 8, begin, end, 4, -1, buffer, 4, lens, &len));
+    HOLDS(len == 5);
+    GIVES(DURALOG_E_BUFFER_TOO_SMALL,
+          duralog_spans_join(bytes, 8, begin, end, 4, '|', NULL, 0, lens, &len));
+    HOLDS(len == 8 && buffer[0] == '.' && lens[0] == UINT32_MAX);
+    GIVES(DURALOG_OK, duralog_spans_join(bytes, 8, begin, end, 4, -1, buffer, 5, lens, &len));
+    HOLDS(len == 5 && memcmp(buffer, "ghabc.", 6) == 0);
+    HOLDS(lens[0] == 2 && lens[1] == 3 && lens[2] == 0 && lens[3] == 0);
+    GIVES(DURALOG_OK, duralog_spans_join(bytes, 8, begin, end, 4, '|', buffer, 8, NULL, &len));
+    HOLDS(len == 8 && memcmp(buffer, "gh|abc||.", 9) == 0);
+    GIVES(DURALOG_OK, duralog_spans_join(NULL, 0, NULL, NULL, 0, 0, NULL, 0, NULL, &len));
+    HOLDS(len == 0);
+}
+
 static void rest_refuses(wal_t *wal)
 {
     static const uint32_t bad_sizes[] = {0, 1, 8, 4097, UINT32_MAX};
@@ -452,6 +493,7 @@ int main(int argc, char **argv)
     null_handles();
     last_error_sizes();
     open_refuses(path, absent);
+    parts_are_joined_or_refused();
 
     GIVES(DURALOG_OK, wal_open(path, NULL, &wal));
     if (wal == NULL)

@@ -34,6 +34,7 @@ static void null_handles(void)
     eventstore_new_event_t new_event = EVENTSTORE_NEW_EVENT_INIT;
     eventstore_columns_t columns = EVENTSTORE_COLUMNS_INIT;
     eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
+    eventstore_stream_versions_t versions = EVENTSTORE_STREAM_VERSIONS_INIT;
     eventstore_conflict_t conflict = EVENTSTORE_CONFLICT_INIT;
     eventstore_event_t event = EVENTSTORE_EVENT_INIT;
     eventstore_page_t page = EVENTSTORE_PAGE_INIT;
@@ -68,6 +69,7 @@ static void null_handles(void)
     GIVES(INVALID, eventstore_append_set_idempotency_key(NULL, small, 1));
     GIVES(INVALID, eventstore_append_add_columns(NULL, &columns));
     GIVES(INVALID, eventstore_append_stream_version(NULL, 0, &name, &len, &number));
+    GIVES(INVALID, eventstore_append_stream_versions(NULL, &versions));
     GIVES(INVALID, eventstore_append_conflict_count(NULL, &len));
     GIVES(INVALID, eventstore_append_conflict(NULL, 0, &conflict));
     GIVES(INVALID, eventstore_append_known_ids(NULL, &ids, &len));
@@ -343,6 +345,7 @@ static void append_refuses(eventstore_t *store, eventstore_append_t *batch)
     static const uint8_t zeros[16] = {0};
     eventstore_new_event_t event = EVENTSTORE_NEW_EVENT_INIT;
     eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
+    eventstore_stream_versions_t versions = EVENTSTORE_STREAM_VERSIONS_INIT;
     eventstore_conflict_t conflict = EVENTSTORE_CONFLICT_INIT;
     eventstore_query_t *query = NULL;
     const char *name = NULL;
@@ -371,6 +374,14 @@ static void append_refuses(eventstore_t *store, eventstore_append_t *batch)
     GIVES(INVALID, eventstore_append_stream_version(batch, 0, NULL, &len, &version));
     GIVES(INVALID, eventstore_append_stream_version(batch, 0, &name, NULL, &version));
     GIVES(INVALID, eventstore_append_stream_version(batch, 0, &name, &len, NULL));
+    GIVES(INVALID, eventstore_append_stream_versions(batch, NULL));
+    for (i = 0; i < BAD_COUNT; i++) {
+        versions.struct_size = BAD_SIZES[i];
+        GIVES(INVALID, eventstore_append_stream_versions(batch, &versions));
+    }
+    versions.struct_size = sizeof versions;
+    GIVES(DURALOG_OK, eventstore_append_stream_versions(batch, &versions));
+    HOLDS(versions.count == 0 && versions.bytes != NULL && versions.stream_version != NULL);
     GIVES(INVALID, eventstore_append_conflict_count(batch, NULL));
     GIVES(INVALID, eventstore_append_conflict(batch, 0, &conflict));
     GIVES(INVALID, eventstore_append_conflict(batch, 0, NULL));

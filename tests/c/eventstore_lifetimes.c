@@ -119,6 +119,7 @@ static void events_added_in_two_ways_are_the_same(eventstore_t *store)
     eventstore_new_event_t event = EVENTSTORE_NEW_EVENT_INIT;
     eventstore_columns_t columns = EVENTSTORE_COLUMNS_INIT;
     eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
+    eventstore_stream_versions_t versions = EVENTSTORE_STREAM_VERSIONS_INIT;
     eventstore_event_t found = EVENTSTORE_EVENT_INIT;
     eventstore_append_t *batch = new_batch();
     eventstore_cursor_t *cursor = NULL;
@@ -152,6 +153,13 @@ static void events_added_in_two_ways_are_the_same(eventstore_t *store)
     HOLDS(receipt.batch_id > 0 && receipt.stream_count == 2);
     GIVES(DURALOG_OK, eventstore_append_stream_version(batch, 1, &name, &len, &version));
     HOLDS(is(name, len, "student-s1") && version == 1);
+    GIVES(DURALOG_OK, eventstore_append_stream_versions(batch, &versions));
+    HOLDS(versions.count == 2 && versions.struct_size == sizeof versions);
+    HOLDS(versions.stream_version[0] == 1 && versions.stream_version[1] == 1);
+    HOLDS(is(versions.bytes, versions.bytes_len, "course-c\xC3\xA9student-s1"));
+    HOLDS(versions.stream_begin[1] == versions.stream_end[0]);
+    HOLDS(is(versions.bytes + versions.stream_begin[1], versions.stream_end[1] - versions.stream_begin[1],
+             "student-s1"));
 
     memcpy(ids, ID_B, 16);
     memcpy(correlation_ids, ID_B, 16);

@@ -30,6 +30,7 @@ uint32_t sum_of_sizes(void)
     eventstore_new_event_t new_event = EVENTSTORE_NEW_EVENT_INIT;
     eventstore_columns_t columns = EVENTSTORE_COLUMNS_INIT;
     eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
+    eventstore_stream_versions_t versions = EVENTSTORE_STREAM_VERSIONS_INIT;
     eventstore_conflict_t conflict = EVENTSTORE_CONFLICT_INIT;
     eventstore_read_t read = EVENTSTORE_READ_INIT;
     eventstore_event_t event = EVENTSTORE_EVENT_INIT;
@@ -42,7 +43,7 @@ uint32_t sum_of_sizes(void)
         return 0;
     return error.struct_size + options.struct_size + page.struct_size + stat.struct_size
         + report.struct_size + store_options.struct_size + store_stat.struct_size
-        + new_event.struct_size + columns.struct_size + receipt.struct_size + conflict.struct_size
-        + read.struct_size + event.struct_size + events.struct_size + info.struct_size
-        + names.struct_size + snapshot.struct_size;
+        + new_event.struct_size + columns.struct_size + receipt.struct_size + versions.struct_size
+        + conflict.struct_size + read.struct_size + event.struct_size + events.struct_size
+        + info.struct_size + names.struct_size + snapshot.struct_size;
 }

@@ -4,10 +4,12 @@ also read by `duralog.format`, which shares nothing with the library.
 """
 
 import array
+import copy
 import datetime
 import gc
 import os
 import pickle
+import random
 import threading
 import unittest
 import uuid
@@ -20,6 +22,7 @@ from support import Case, python
 
 UTC = datetime.timezone.utc
 CEST = datetime.timezone(datetime.timedelta(hours=2))
+SEED = random.randrange(1 << 32)
 ID, OTHER_ID, THIRD_ID = (uuid.UUID(int=number) for number in (1, 2, 3))
 
 
@@ -509,6 +512,51 @@ class Reading(Case):
             self.assertEqual(pickle.loads(pickle.dumps(good)), good)
 
 
+    def test_events_are_the_same_however_they_are_read(self):
+        """Of pages in which some, all or none of the events have a field, with names that have the separator in them."""
+        generator = random.Random(SEED)
+        texts = ["a", "b\0c", "\0", "Käse-1", "x" * 200]
+        with EventStore(self.path, sync="manual") as store:
+            for has in (0.0, 0.5, 1.0):
+                def some(value, none):
+                    return value if generator.random() < has else none
+                for _ in range(300):
+                    store.append([NewEvent(
+                        generator.choice(texts), generator.choice(texts), some(generator.randbytes(generator.randrange(50)), b""),
+                        some(b"about \0", b""), some(generator.sample(texts, 2), ()), some(uuid.uuid4(), None), some(-7, None),
+                        some(ID, None), some(OTHER_ID, None), some(9, 0), some("text/plain", ""))])
+            events = list(store)
+            self.assertEqual(len(events), 900, f"seed {SEED}")
+            for event in events:
+                for other in (store.event_at(event.position), store.event_by_id(event.id), copy.deepcopy(event),
+                              pickle.loads(pickle.dumps(event))):
+                    self.assertEqual((event, hash(event), repr(event)), (other, hash(other), repr(other)))
+            self.assertEqual(len({*events, *store}), 900)
+            self.assertEqual([event for event in events if event in store.read_all(backward=True)], events)
+            self.assertEqual([(e.position, e.stream, e.stream_version, e.type, e.data) for e in events], list(store.tuples()))
+            other = copy.copy(events[0])
+            self.assertFalse(other != events[0])
+            self.assertNotEqual(events[0], events[1])
+            self.assertNotEqual(events[0], 1)
+
+    def test_an_event_is_no_tuple_to_whom_it_is_given(self):
+        with EventStore(self.path, sync="manual") as store:
+            store.append(numbered(1))
+            event = store.event_at(1)
+        for call in (lambda: event[0], lambda: len(event), lambda: list(event), lambda: 1 in event, lambda: event + event,
+                     lambda: event < event, lambda: event.count(1), lambda: event.index(1)):
+            with self.assertRaises(TypeError):
+                call()
+
+    def test_receipt_of_many_streams(self):
+        names = [f"stream-{number}\0ä" for number in range(5000)]
+        with EventStore(self.path, sync="manual") as store:
+            for version in (1, 2):
+                receipt = store.append([NewEvent(name, "T") for name in names])
+                self.assertEqual(receipt.stream_versions, dict.fromkeys(names, version))
+            self.assertEqual(store.append(save_positions={"p": 1}).stream_versions, {})
+
+
 class Opening(Case):
     def test_choices_are_those_of_a_log(self):
         with self.assertRaises(duralog.NotFound):
@@ -535,7 +583,7 @@ class Opening(Case):
         calls = {
             "append": lambda: store.append(numbered(1)), "sync": store.sync, "batch_status": lambda: store.batch_status(1),
             "decide": lambda: store.decide(Query(), lambda events: []), "read": store.read, "tuples": store.tuples,
-            "cursor": store.cursor, "read_all": store.read_all, "read_stream": lambda: store.read_stream("a"),
+            "cursor": store.cursor, "subscribe": store.subscribe, "read_all": store.read_all, "read_stream": lambda: store.read_stream("a"),
             "read_category": lambda: store.read_category("a"), "query": lambda: store.query(Query()),
             "event_at": lambda: store.event_at(1), "event_by_id": lambda: store.event_by_id(ID),
             "stream_info": lambda: store.stream_info("a"), "streams": store.streams, "categories": store.categories,

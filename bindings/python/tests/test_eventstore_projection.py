@@ -2,6 +2,7 @@
 its events, each counted once.
 """
 
+import json
 import os
 import random
 import signal
@@ -13,7 +14,8 @@ import unittest
 
 import duralog
 from duralog import EventStore, NewEvent, Projection, Query, QueryItem, on, reconstruct_state
-from support import TESTS, Case
+from duralog import format as duralog_format
+from support import TESTS, Case, python
 
 
 def add(state, event):
@@ -105,14 +107,76 @@ class Following(ProjectionCase):
     def test_follows_in_a_thread_and_skips_nothing(self):
         self.append(*range(100))
         notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=7)
-        stop = threading.Event()
-        thread = threading.Thread(target=notes.follow, args=(stop, 0.001))
+        notes.catch_up(50)
+        counts = []
+        thread = threading.Thread(target=lambda: counts.append(notes.follow()))
         thread.start()
-        for number in range(200):
-            self.append(number)
-        stop.set()
-        thread.join(20)
-        self.assertEqual(notes.state, list(range(1, 301)))
+        writers = [threading.Thread(target=lambda: [self.append(number) for number in range(100)]) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(60)
+        while notes.position < 500 and thread.is_alive():
+            time.sleep(0.001)
+        notes.cancel()
+        thread.join(60)
+        self.assertEqual((notes.state, counts), (list(range(1, 501)), [450]))
+
+    def test_follows_a_stream_a_category_and_a_query_until_nothing_comes(self):
+        for number in range(30):
+            self.append(number, stream=f"{'ab'[number % 2]}-{number % 4}", kind=("Added", "Other")[number % 3 == 0])
+        for selection, member in (({"stream": "a-2"}, lambda e: e.stream == "a-2"), ({"category": "b"}, lambda e: e.category == "b"),
+                                  ({}, lambda e: e.type == "Added")):
+            for commit_every in (0, 1, 4):
+                name = f"{selection}{commit_every}"
+                for limit in (3, 2, 0):  # one after the other, each by a projection that goes on from what was saved
+                    notes = Projection(self.store, name, {"Added": note}, list, snapshot_every=0, commit_every=commit_every, **selection)
+                    if limit:
+                        notes.catch_up(limit)
+                    if not commit_every:
+                        notes.save()
+                self.assertEqual(notes.follow(0.001), len(list(filter(member, self.store))) - 5, name)
+                expected = [event.position for event in self.store if member(event) and event.type == "Added"]
+                self.assertEqual(notes.state, expected, name)
+
+    def test_many_follow_in_one_loop(self):
+        import asyncio
+
+        self.append(*range(1500))
+
+        async def main():
+            made = [Projection(self.store, f"notes {n}", {"Added": note}, list, commit_every=n * 1000) for n in range(4)]
+            tasks = [asyncio.ensure_future(notes.follow_async()) for notes in made]
+            for number in range(50):
+                self.append(number)
+                await asyncio.sleep(0)
+            # What waits is committed, though there are not 1000 events.
+            while any(self.store.saved_position(f"projection/notes {n}") != 1550 for n in (1, 2, 3)) or made[0].position < 1550:
+                await asyncio.sleep(0.001)
+            for notes in made:
+                notes.cancel()
+            self.assertEqual(await asyncio.gather(*tasks), [1550] * 4)
+            self.assertEqual([notes.state for notes in made], [list(range(1, 1551))] * 4)
+            self.assertEqual(await Projection(self.store, "notes 1", {"Added": note}, list).follow_async(0.001), 0)
+            self.assertEqual(threading.active_count(), 1)
+
+        asyncio.run(asyncio.wait_for(main(), 60))
+
+    def test_cancelled_before_and_while_it_follows(self):
+        self.append(1)
+        for moment in (0, 0.01):
+            notes = Projection(self.store, "notes", {"Added": note}, list)
+            thread = threading.Timer(moment, notes.cancel)
+            if moment:
+                thread.start()
+            else:
+                notes.cancel()
+            self.assertEqual(notes.follow(), 1 if moment else 0)
+            self.assertEqual(notes.follow(), 0)
+            self.assertEqual(notes.catch_up(), 0 if moment else 1)
+        self.store.close()
+        with self.assertRaises(duralog.Closed):
+            Projection.follow(notes)
 
     def test_initial_state_is_not_shared(self):
         self.append(1)
@@ -262,7 +326,137 @@ class Saving(ProjectionCase):
                 call()
 
 
+class Committing(ProjectionCase):
+    def committed(self, name="notes"):
+        return self.store.state(b"projection/" + name.encode()), self.store.saved_position("projection/" + name)
+
+    def test_state_and_position_are_in_one_batch_of_the_log(self):
+        self.append(*range(10))
+        notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=0, commit_every=4)
+        self.assertEqual(notes.catch_up(), 10)
+        self.assertEqual(self.committed(), (b"[1,2,3,4,5,6,7,8,9,10]", 10))
+        notes.catch_up()  # nothing came: nothing is committed
+        self.store.close()
+        batches = {}
+        for record in duralog_format.open_log(self.path).records():
+            batches.setdefault(record.batch_id, []).append(record)
+        commits = [len(records) for records in batches.values() if any(b"projection/notes" in r.key for r in records)]
+        self.assertEqual(commits, [3, 3, 3])
+
+    def test_goes_on_from_its_commit_and_takes_each_event_once(self):
+        handled = []
+
+        def counting(state, event):
+            handled.append(event.position)
+            return state + 1
+
+        for _ in range(5):
+            self.append(*range(13))
+            Projection(self.store, "count", {"Added": counting}, 0, snapshot_every=0, commit_every=10).catch_up()
+            self.reopen()
+        self.assertEqual(handled, list(range(1, 66)))
+        self.assertEqual(self.committed("count"), (b"65", 65))
+
+    def test_what_was_not_committed_is_taken_again(self):
+        self.append(*range(1, 26))
+        broken = [True]
+
+        def handler(state, event):
+            state.append(event.position)
+            if event.position == 17 and broken:
+                raise broken.pop() and ZeroDivisionError
+
+        notes = Projection(self.store, "notes", {"Added": handler}, list, snapshot_every=0, commit_every=10)
+        with self.assertRaises(ZeroDivisionError):
+            notes.follow(0)
+        self.assertEqual((notes.position, notes.state), (10, list(range(1, 11))))
+        self.assertEqual(notes.follow(0), 15)
+        self.assertEqual(notes.state, list(range(1, 26)))
+
+    def test_the_newer_of_commit_and_snapshot_is_gone_on_from(self):
+        self.append(*range(20))
+        made = []
+        for snapshot_every, commit_every, limit in ((6, 0, 8), (0, 5, 6), (3, 0, 3), (0, 0, 0)):
+            notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=snapshot_every, commit_every=commit_every)
+            made.append(notes.position)
+            notes.catch_up(limit)
+        self.assertEqual((made, notes.state), ([0, 6, 12, 15], list(range(1, 21))))
+
+    def test_one_that_is_behind_is_told_and_goes_on_from_the_others_commit(self):
+        self.append(*range(10))
+        behind, ahead = (Projection(self.store, "notes", {"Added": note}, list, snapshot_every=0) for _ in range(2))
+        behind.catch_up(5)
+        ahead.catch_up(7)
+        ahead.commit()
+        with self.assertRaises(duralog.ConcurrencyConflict):
+            behind.commit()
+        self.assertEqual((behind.position, behind.state), (7, list(range(1, 8))))
+        behind.catch_up()
+        behind.commit()
+        self.assertEqual(self.committed(), (b"[1,2,3,4,5,6,7,8,9,10]", 10))
+
+    def test_reset_and_another_fingerprint_begin_at_the_beginning(self):
+        self.append(1, 2, 3)
+        for fingerprint, initial, expected in ((b"v1", 0, b"6"), (b"v2", 100, b"106"), (b"v1", 0, b"6")):
+            total = Projection(self.store, "total", {"Added": add}, initial, commit_every=1, snapshot_every=0, fingerprint=fingerprint)
+            self.assertEqual((total.position, total.state), (0, initial))
+            total.catch_up()
+            self.assertEqual(self.committed("total"), (expected, 3))
+        total.reset()
+        self.assertEqual((total.position, total.state, self.committed("total")), (0, 0, (None, 0)))
+        total.reset()
+        total.catch_up()
+        self.assertEqual(self.committed("total"), (b"6", 3))
+
+    def test_store_opened_for_reading_is_followed_from_the_commit(self):
+        self.append(*range(30))
+        Projection(self.store, "notes", {"Added": note}, list, commit_every=7, snapshot_every=0).catch_up(20)
+        with EventStore(self.path, read_only=True) as reader:
+            notes = Projection(reader, "notes", {"Added": note}, list, commit_every=1)
+            self.assertEqual((notes.position, notes.follow(0)), (20, 10))
+            with self.assertRaises(duralog.ReadOnly):
+                Projection(reader, "x", {"Added": note}, list).catch_up() and notes.reset()
+
+
 class Killed(Case):
+    def test_died_before_or_after_any_append_each_event_is_counted_once(self):
+        """In a child that ends in the middle of its work: before its n-th append to the log, or right after it."""
+        program = (
+            "import os, sys\n"
+            "from duralog import EventStore, NewEvent\n"
+            "from test_eventstore_projection import Totals\n"
+            "path, left, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]\n"
+            "class Dying(EventStore):\n"
+            "    def append(self, *arguments, **options):\n"
+            "        global left\n"
+            "        left -= 1\n"
+            "        if left == 0 and when == 'before': os._exit(9)\n"
+            "        receipt = super().append(*arguments, **options)\n"
+            "        if left == 0: os._exit(9)\n"
+            "        return receipt\n"
+            "with Dying(path, sync='manual') as store:\n"
+            "    totals = Totals(store, 'totals', commit_every=3, snapshot_every=5)\n"
+            "    for batch in range(4):\n"
+            "        store.append([NewEvent('a-%d' % (n % 7), 'Added', b'%d' % n) for n in range(5)])\n"
+            "        totals.follow(0)\n")
+        environment = {"PYTHONPATH": TESTS + os.pathsep + os.environ.get("PYTHONPATH", "")}
+        for left in range(1, 14):
+            for when in ("before", "after"):
+                path = f"{self.path}-{left}-{when}"
+                ended = python(program, path, str(left), when, **environment)
+                self.assertIn((ended.returncode, ended.stderr), [(9, ""), (0, "")])
+                if ended.returncode == 0:
+                    self.assertGreater(left, 10)
+                with EventStore(path) as store:
+                    expected, committed = {}, store.saved_position("projection/totals") or 0
+                    for event in store.read(to=committed) if committed else ():
+                        expected[event.stream] = expected.get(event.stream, 0) + int(event.data)
+                    data = store.state(b"projection/totals")
+                    self.assertEqual(json.loads(data or b"{}"), expected, (left, when))
+                    totals = Totals(store, "totals", commit_every=1)
+                    totals.catch_up()
+                    self.assertEqual(sum(totals.state.values()), sum(int(event.data) for event in store))
+
     def test_killed_again_and_again_each_event_is_counted_once(self):
         """The writer appends and projects; killed at any point, the state must be the sum of what is there."""
         program = (

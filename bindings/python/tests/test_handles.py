@@ -29,7 +29,7 @@ class Closing(Case):
             "append_batch": lambda: wal.append_batch([b""]), "sync": wal.sync, "checkpoint": wal.checkpoint,
             "last_checkpoint": wal.last_checkpoint, "truncate": lambda: wal.truncate(0),
             "batch_status": lambda: wal.batch_status(1), "replay": lambda: wal.replay(print), "iterate": wal.iterate,
-            "tuples": wal.tuples, "batches": lambda: next(wal.batches()), "cursor": wal.cursor, "stat": wal.stat,
+            "tuples": wal.tuples, "values": wal.values, "batches": lambda: next(wal.batches()), "cursor": wal.cursor, "stat": wal.stat,
             "recovery_report": wal.recovery_report, "__iter__": lambda: iter(wal), "__enter__": wal.__enter__,
         }
         public = {name for name in dir(Wal) if not name.startswith("_")} - {"close", "closed", "path"}

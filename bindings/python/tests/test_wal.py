@@ -216,6 +216,7 @@ class Reading(Case):
             self.wal.append_batch(records)
         self.assertGreater(self.wal.stat().rotation_count, 3)
         self.assertEqual([row[2:] for row in self.wal.tuples()], expected)
+        self.assertEqual(list(self.wal.values()), [value for _, value in expected])
         self.assertEqual([(r.key, r.value) for r in self.wal.iterate()], expected)
         self.assertEqual([row[2:] for row in by_format(self.path)], expected)
 
@@ -239,6 +240,7 @@ class Reading(Case):
         for n in range(1, 11):
             self.wal.append(b"%d" % n)
         self.assertEqual([r.seq for r in self.wal.iterate(7)], [8, 9, 10])
+        self.assertEqual(list(self.wal.values(7)), [b"8", b"9", b"10"])
         self.assertEqual([r[0] for r in self.wal.tuples(10)], [])
         self.assertEqual([r[0] for r in self.wal.tuples(1000)], [])
 

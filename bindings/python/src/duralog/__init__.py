@@ -32,11 +32,12 @@ from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_GA
                        PUT, Batch, Checkpoint, Op, Record)
 from ._repair import Repair, repair, verify
 from ._reports import RecoveryReport, Stat
+from ._subscription import Subscription
 from ._wal import Wal
 
 __all__ = [
     "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport", "Repair", "verify", "repair",
-    "EventStore", "EventCursor", "EventStoreStat", "NewEvent", "Event", "Query", "QueryItem", "Condition",
+    "EventStore", "EventCursor", "Subscription", "EventStoreStat", "NewEvent", "Event", "Query", "QueryItem", "Condition",
     "AppendReceipt", "StreamInfo", "Snapshot", "Name", "Conflict", "ANY", "NONE", "EXISTS",
     "Projection", "on", "reconstruct_state",
     "PUT", "DELETE", "OP_APPLICATION_MIN",

@@ -1,19 +1,22 @@
 """Reading: pages of many records per call, cut into Python objects without a call per record.
 
 The library fills columns and one run of bytes, and keeps them until the next call with the cursor. So
-each page is copied as it comes, inside the call: numbers by one `tolist` per column, the bytes once,
-and keys and values are slices of that copy. What a caller holds never changes.
+each page is copied as it comes, inside the call: numbers by one `tolist` per column, texts and bytes by
+a `Cutter`. What a caller holds never changes.
 """
 
 from __future__ import annotations
 
 import threading
-from ctypes import CDLL, byref, c_void_p, string_at
+from array import array
+from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_void_p, string_at
+from io import BytesIO
 from itertools import chain, repeat
-from typing import Any, Generic, Iterator, List, Tuple, TypeVar
+from struct import Struct
+from typing import Any, Generic, Iterable, Iterator, List, Tuple, TypeVar
 
 from . import _native
-from ._handles import Handle
+from ._handles import Handle, last_error
 from ._records import Record
 
 PAGE_COUNT_MAX = 1024
@@ -22,7 +25,83 @@ PAGE_COUNT_MAX = 1024
 RecordTuple = Tuple[int, int, bytes, bytes]
 """(seq, op, key, value)"""
 
+_MANY = 64
+"""Parts of one length that are taken at once."""
+
+_NOTHING = Struct("")
+
 _Item = TypeVar("_Item")
+
+
+class Cutter:
+    """Takes the texts and bytes of a column out of a page.
+
+    Where the parts of a column lie scattered, a slice for each is what costs most. So the library puts them
+    one behind the other into a buffer that stays, and they are taken from there by loops that Python has in C:
+    `BytesIO.read` for each length, `str.split` at each separator, and if all are of one length, `Struct` for
+    many at once.
+    """
+
+    def __init__(self, library: CDLL) -> None:
+        self._library = library
+        self._spans_join = library.duralog_spans_join
+        self._len = c_size_t()
+        self._out_len = byref(self._len)
+        self._capacity = self._count_max = -1
+        self._many = _NOTHING
+
+    def bytes_column(self, page: Any, begin: int, end: int) -> Iterable[bytes]:
+        """The parts from begin to end, which are columns of the page."""
+        count = page.count
+        if not self._join(page, begin, end, -1):
+            return repeat(b"", count)
+        lens = memoryview(self._lens)[:count].tolist()
+        parts: List[bytes] = []
+        taken = 0
+        size = lens[0]
+        if lens.count(size) == count >= _MANY:
+            if self._many.size != _MANY * size:
+                self._many = Struct(f"{size}s" * _MANY)
+            taken = count - count % _MANY
+            for many in self._many.iter_unpack(self._view[:taken * size]):
+                parts += many
+            del lens[:taken]
+        self._buffer.seek(taken * size)
+        parts += map(self._buffer.read, lens)
+        return parts
+
+    def uncut(self, page: Any, begin: int, end: int) -> Tuple[bytes, bytes]:
+        """All parts in one, and their lengths as 32-bit numbers."""
+        length = self._join(page, begin, end, -1)
+        return string_at(self._address, length), memoryview(self._lens)[:page.count].tobytes()
+
+    def text_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
+        """The same as texts."""
+        count = page.count
+        length = self._join(page, begin, end, 0)
+        if length == count - 1:
+            return repeat("", count)
+        texts = str(self._view[:length], "utf-8").split("\0")
+        if len(texts) != count:  # one of them has the separator in it
+            texts = [part.decode() for part in self.bytes_column(page, begin, end)]
+        return texts
+
+    def _join(self, page: Any, begin: int, end: int, separator: int) -> int:
+        count, bytes_len = page.count, page.bytes_len
+        if bytes_len + count > self._capacity:
+            self._capacity = bytes_len + count
+            self._buffer = BytesIO(bytes(self._capacity))
+            self._view = self._buffer.getbuffer()  # as long as it is there, the buffer stays where it is
+            self._address = addressof(c_char.from_buffer(self._view))
+        if count > self._count_max:
+            self._count_max = count
+            self._lens = array("I", bytes(4 * count))
+            self._lens_address = self._lens.buffer_info()[0]
+        status = self._spans_join(page.bytes, bytes_len, begin, end, count, separator, self._address, self._capacity,
+                                  self._lens_address, self._out_len)
+        if status < 0:
+            raise last_error(self._library, status)
+        return self._len.value
 
 
 class Pages(Handle):
@@ -35,6 +114,7 @@ class Pages(Handle):
     def __init__(self, library: CDLL, pointer: int, warns: bool = True) -> None:
         self._next_page = getattr(library, self._next_page_name)
         self._page = self._page_struct()
+        self._cutter = Cutter(library)
         self._one_at_a_time = threading.Lock()
         self._warns_if_unclosed = warns
         super().__init__(library, pointer, getattr(library, self._close_name))
@@ -44,8 +124,7 @@ class Pages(Handle):
 
     def _take(self, form: Any) -> Any:
         """The next page in the given form, or None at the end for now."""
-        if not self._one_at_a_time.acquire(False):
-            raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
+        self._begin_use()
         try:
             out: List[Any] = []
             self._call(self._take_copy, form, out)
@@ -53,10 +132,14 @@ class Pages(Handle):
         finally:
             self._one_at_a_time.release()
 
+    def _begin_use(self) -> None:
+        if not self._one_at_a_time.acquire(False):
+            raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
+
     def _take_copy(self, pointer: int, form: Any, out: List[Any]) -> int:
         status: int = self._next_page(pointer, PAGE_COUNT_MAX, byref(self._page))
         if status == _native.DURALOG_OK:
-            out.append(form(self._page))
+            out.append(form(self._page, self._cutter))
         return status
 
 
@@ -120,34 +203,30 @@ def open_cursor(library: CDLL, wal: int, after_seq: int, flags: int, out: List[A
     return status
 
 
-def tuples_of(page: _native.wal_page_t) -> Iterator[RecordTuple]:
+def values_of(page: _native.wal_page_t, cutter: Cutter) -> Iterable[bytes]:
+    """The value of each."""
+    return cutter.bytes_column(page, page.value_begin, page.value_end)
+
+
+def tuples_of(page: _native.wal_page_t, cutter: Cutter) -> Iterator[RecordTuple]:
     """(seq, op, key, value) of each."""
     count = page.count
-    keys, values = _keys_and_values(page, count)
-    return zip(u64_column(page.seq, count), string_at(page.op, count), keys, values)
+    return zip(u64_column(page.seq, count), string_at(page.op, count), _keys_of(page, cutter), values_of(page, cutter))
 
 
-def records_of(page: _native.wal_page_t) -> Iterator[Record]:
+def records_of(page: _native.wal_page_t, cutter: Cutter) -> Iterator[Record]:
     """A `Record` of each."""
     count = page.count
-    keys, values = _keys_and_values(page, count)
     committed = string_at(page.committed, count)
     fields = zip(
-        u64_column(page.seq, count), string_at(page.op, count), keys, values, u64_column(page.time_ns, count),
-        u64_column(page.batch_id, count), string_at(page.kind, count),
+        u64_column(page.seq, count), string_at(page.op, count), _keys_of(page, cutter), values_of(page, cutter),
+        u64_column(page.time_ns, count), u64_column(page.batch_id, count), string_at(page.kind, count),
         repeat(True) if committed.count(1) == count else map(bool, committed))
     return map(new_tuple, repeat(Record), fields)
 
 
-def _keys_and_values(page: _native.wal_page_t, count: int) -> Tuple[Iterator[bytes], List[bytes]]:
-    data = string_at(page.bytes, page.bytes_len)
-    key_begin = string_at(page.key_begin, 4 * count)
-    value_begin = string_at(page.value_begin, 4 * count)
-    value_begins = u32_column(value_begin)
-    values = [data[begin:end] for begin, end in zip(value_begins, u32_column(string_at(page.value_end, 4 * count)))]
-    if key_begin == value_begin:
-        return repeat(b""), values  # a log without keys
-    return iter([data[begin:end] for begin, end in zip(u32_column(key_begin), value_begins)]), values
+def _keys_of(page: _native.wal_page_t, cutter: Cutter) -> Iterable[bytes]:
+    return cutter.bytes_column(page, page.key_begin, page.value_begin)
 
 
 class Cursor(Follower[Record]):

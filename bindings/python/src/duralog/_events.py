@@ -4,8 +4,8 @@ In: `pack_events` turns events into the columns of `eventstore_append_add_column
 32-bit numbers, texts and bytes joined, and NULL for a column in which no event says anything. Each
 column is looked at as a whole; only when one is not as it should be, each value is, to say which.
 
-Out: `events_of` cuts a page into `Event`s. A NamedTuple, as `Record` is and for the same reason; what
-costs much and is rarely asked for (UUIDs, datetimes, the parsed JSON) is made when it is asked for.
+Out: `events_of` cuts a page into `Event`s. What every program asks for is cut at once, a column at a time;
+the rest is kept as it stood in the page, and cut when it is asked for.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from array import array
 from collections.abc import Collection, Mapping
 from ctypes import c_char_p, c_void_p, cast, string_at
 from dataclasses import dataclass
-from itertools import chain, repeat
+from io import BytesIO
+from itertools import chain, count, repeat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
-from ._cursor import new_tuple, u32_column, u64_column
+from ._cursor import Cutter, new_tuple, u64_column
 from ._errors import InvalidArgument, TooLarge
 from ._records import BytesLike, time_of, to_bytes, unsigned
 
@@ -68,29 +69,78 @@ class NewEvent(NamedTuple):
     content_type: str = ""
 
 
-class Event(NamedTuple):
-    """An event as it is read.
+class _Parts:
+    """Texts or bytes of a page, cut when one of them is asked for."""
+
+    __slots__ = ("_joined", "_lens", "_parts")
+
+    def __init__(self, joined: bytes, lens: bytes) -> None:
+        self._joined = joined
+        self._lens = lens
+        self._parts: Optional[List[bytes]] = None
+
+    def __getitem__(self, index: int) -> bytes:
+        parts = self._parts
+        if parts is None:  # two threads may both do this: they get the same
+            parts = self._parts = list(map(BytesIO(self._joined).read, memoryview(self._lens).cast("I")))
+        return parts[index]
+
+
+class _Rest:
+    """What is rarely asked for of the events of a page, as it stood in the page. None: no event has it."""
+
+    __slots__ = ("flags", "ids", "times", "schema_versions", "occurred", "correlation_ids", "causation_ids", "metadata",
+                 "tags", "content_types")
+
+    flags: bytes
+    ids: bytes
+    times: Sequence[int]
+    schema_versions: Sequence[int]
+    occurred: Optional[Sequence[int]]
+    correlation_ids: Optional[bytes]
+    causation_ids: Optional[bytes]
+    metadata: "Union[_Parts, Sequence[bytes], None]"
+    tags: "Union[_Parts, Sequence[bytes], None]"
+    content_types: "Union[_Parts, Sequence[bytes], None]"
+
+
+class _Layout(NamedTuple):
+    """What an Event is made of, and where its class takes the attributes from."""
+
+    position: Any
+    stream: Any
+    stream_version: Any
+    type: Any
+    data: Any
+    rest: Any
+    index: Any
+
+
+class Event(tuple):  # type: ignore[type-arg]
+    """An event as it is read. It never changes.
 
     position: its number in the store; stream_version: its number in its stream; both from 1, without
     gaps. time_ns: when it was recorded, occurred_ns: when it happened (None: not said), in nanoseconds since
     1970-01-01 UTC. tags: in ascending order. flags: see has_own_id, first_of_batch, last_of_batch.
+
+    Only what every program asks for is made at once. All else is cut, decoded and parsed when it is asked for, each
+    time anew. That it is a tuple inside, the only class of one's own that Python makes of columns without running
+    a frame for each, is nobody's business: it can't be indexed or iterated over.
     """
 
-    position: int
-    stream: str
-    stream_version: int
-    type: str
-    data: bytes
-    metadata: bytes
-    tags: Tuple[str, ...]
-    id_bytes: bytes
-    time_ns: int
-    occurred_ns: Optional[int]
-    correlation_id_bytes: Optional[bytes]
-    causation_id_bytes: Optional[bytes]
-    schema_version: int
-    content_type: str
-    flags: int
+    __slots__ = ()
+    __match_args__ = ("position", "stream", "stream_version", "type", "data")
+
+    position: int = _Layout.position
+    stream: str = _Layout.stream
+    stream_version: int = _Layout.stream_version
+    type: str = _Layout.type
+    data: bytes = _Layout.data
+    _rest: _Rest = _Layout.rest
+    _index: int = _Layout.index
+
+    __iter__ = __getitem__ = __len__ = __contains__ = __add__ = __mul__ = __rmul__ = None  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = count = index = None  # type: ignore[assignment]
 
     def json(self) -> Any:
         """The data, read as JSON."""
@@ -102,19 +152,66 @@ class Event(NamedTuple):
         return self.stream.partition("-")[0]
 
     @property
+    def metadata(self) -> bytes:
+        """What was said about the event."""
+        column = self._rest.metadata
+        return b"" if column is None else column[self._index]
+
+    @property
+    def tags(self) -> Tuple[str, ...]:
+        """Its tags, in ascending order."""
+        column = self._rest.tags
+        return () if column is None else tags_of(column[self._index])
+
+    @property
+    def content_type(self) -> str:
+        """Media type of the data; empty: not said."""
+        column = self._rest.content_types
+        return "" if column is None else column[self._index].decode()
+
+    @property
+    def schema_version(self) -> int:
+        """The application's number for the form of the data; 0: not said."""
+        return self._rest.schema_versions[self._index]
+
+    @property
     def id(self) -> uuid.UUID:
         """Its own id, or the one that was made for it."""
         return uuid.UUID(bytes=self.id_bytes)
 
     @property
+    def id_bytes(self) -> bytes:
+        """The same in 16 bytes."""
+        at = 16 * self._index
+        return self._rest.ids[at:at + 16]
+
+    @property
     def correlation_id(self) -> Optional[uuid.UUID]:
         """What it belongs to."""
-        return None if self.correlation_id_bytes is None else uuid.UUID(bytes=self.correlation_id_bytes)
+        found = self.correlation_id_bytes
+        return None if found is None else uuid.UUID(bytes=found)
+
+    @property
+    def correlation_id_bytes(self) -> Optional[bytes]:
+        """The same in 16 bytes."""
+        return self._id_of(self._rest.correlation_ids, _native.EVENTSTORE_EVENT_CORRELATION)
 
     @property
     def causation_id(self) -> Optional[uuid.UUID]:
         """What it follows from."""
-        return None if self.causation_id_bytes is None else uuid.UUID(bytes=self.causation_id_bytes)
+        found = self.causation_id_bytes
+        return None if found is None else uuid.UUID(bytes=found)
+
+    @property
+    def causation_id_bytes(self) -> Optional[bytes]:
+        """The same in 16 bytes."""
+        return self._id_of(self._rest.causation_ids, _native.EVENTSTORE_EVENT_CAUSATION)
+
+    def _id_of(self, column: Optional[bytes], flag: int) -> Optional[bytes]:
+        if column is None or not self.flags & flag:
+            return None
+        at = 16 * self._index
+        return column[at:at + 16]
 
     @property
     def time(self) -> datetime.datetime:
@@ -122,9 +219,26 @@ class Event(NamedTuple):
         return time_of(self.time_ns)
 
     @property
+    def time_ns(self) -> int:
+        """The same in nanoseconds since 1970-01-01 UTC."""
+        return self._rest.times[self._index]
+
+    @property
     def occurred(self) -> Optional[datetime.datetime]:
         """When it happened, in UTC, if that was said. `occurred_ns` has the full precision."""
-        return None if self.occurred_ns is None else time_of(self.occurred_ns)
+        found = self.occurred_ns
+        return None if found is None else time_of(found)
+
+    @property
+    def occurred_ns(self) -> Optional[int]:
+        """The same in nanoseconds since 1970-01-01 UTC."""
+        column = self._rest.occurred
+        return column[self._index] if column is not None and self.flags & _native.EVENTSTORE_EVENT_OCCURRED else None
+
+    @property
+    def flags(self) -> int:
+        """EVENTSTORE_EVENT_* of the C face."""
+        return self._rest.flags[self._index]
 
     @property
     def has_own_id(self) -> bool:
@@ -138,6 +252,33 @@ class Event(NamedTuple):
     @property
     def last_of_batch(self) -> bool:
         return bool(self.flags & _native.EVENTSTORE_EVENT_LAST)
+
+    def _fields(self) -> Tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in _EVENT_FIELDS)
+
+    def __repr__(self) -> str:
+        return f"Event({', '.join(f'{name}={getattr(self, name)!r}' for name in _EVENT_FIELDS)})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields() == other._fields() if isinstance(other, Event) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return self._fields() != other._fields() if isinstance(other, Event) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.position, self.id_bytes))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # To other processes, and into copies, it goes without the page that it is of.
+        tags, content_types = self._rest.tags, self._rest.content_types
+        return _event, (self.position, self.stream, self.stream_version, self.type, self.data, self.flags, self.id_bytes,
+                        self.time_ns, self.schema_version, self.occurred_ns or 0, self.correlation_id_bytes or _NO_ID,
+                        self.causation_id_bytes or _NO_ID, self.metadata, b"" if tags is None else tags[self._index],
+                        b"" if content_types is None else content_types[self._index])
+
+
+_EVENT_FIELDS = ("position", "stream", "stream_version", "type", "data", "metadata", "tags", "id_bytes", "time_ns",
+                 "occurred_ns", "correlation_id_bytes", "causation_id_bytes", "schema_version", "content_type", "flags")
 
 
 EventTuple = Tuple[int, str, int, str, bytes]
@@ -423,55 +564,56 @@ def signed(value: int, what: str) -> int:
 # --- Out --------------------------------------------------------------------------------------
 
 
-def event_tuples_of(page: _native.eventstore_page_t) -> Iterator[EventTuple]:
+def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter) -> Iterator[EventTuple]:
     """(position, stream, stream_version, type, data) of each."""
-    count = page.count
-    bytes_ = string_at(page.bytes, page.bytes_len)
-    return zip(u64_column(page.position, count), _text_slices(bytes_, page, "stream"),
-               u64_column(page.stream_version, count), _text_slices(bytes_, page, "event_type"),
-               _slices(bytes_, page, "data"))
+    return zip(*_first_columns(page, cutter))
 
 
-def events_of(page: _native.eventstore_page_t) -> Iterator[Event]:
+def _first_columns(page: _native.eventstore_page_t, cutter: Cutter) -> Tuple[Iterable[Any], ...]:
+    size = page.count
+    return (u64_column(page.position, size), cutter.text_column(page, page.stream_begin, page.stream_end),
+            u64_column(page.stream_version, size),
+            cutter.text_column(page, page.event_type_begin, page.event_type_end),
+            cutter.bytes_column(page, page.data_begin, page.data_end))
+
+
+def events_of(page: _native.eventstore_page_t, cutter: Cutter) -> Iterator[Event]:
     """An `Event` of each."""
-    count = page.count
-    bytes_ = string_at(page.bytes, page.bytes_len)
-    flags = string_at(page.flags, count)
+    fields = zip(*_first_columns(page, cutter), repeat(_rest_of(page, cutter)), count())
+    return map(Event, fields)
+
+
+def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:
+    """A copy of the columns that are not cut yet."""
+    size = page.count
+    rest = _Rest()
+    rest.flags = flags = string_at(page.flags, size)
     any_flags = 0
-    for value in set(flags):
-        any_flags |= value
-    fields = zip(
-        u64_column(page.position, count), _text_slices(bytes_, page, "stream"), u64_column(page.stream_version, count),
-        _text_slices(bytes_, page, "event_type"), _slices(bytes_, page, "data"),
-        _slices(bytes_, page, "metadata") if any_flags & _native.EVENTSTORE_EVENT_METADATA else repeat(b""),
-        _tags(bytes_, page), _ids(page.id, count), u64_column(page.time_ns, count),
-        _if_flag(_native.EVENTSTORE_EVENT_OCCURRED, any_flags, flags, _i64_column, page.occurred_ns),
-        _if_flag(_native.EVENTSTORE_EVENT_CORRELATION, any_flags, flags, _ids, page.correlation_id),
-        _if_flag(_native.EVENTSTORE_EVENT_CAUSATION, any_flags, flags, _ids, page.causation_id),
-        u64_column(page.schema_version, count), _text_slices(bytes_, page, "content_type"), flags)
-    return map(new_tuple, repeat(Event), fields)
+    while flags:
+        any_flags |= flags[0]
+        flags = flags.translate(None, flags[:1])
+    rest.ids = string_at(page.id, 16 * size)
+    rest.times = memoryview(string_at(page.time_ns, 8 * size)).cast("Q")
+    rest.schema_versions = memoryview(string_at(page.schema_version, 8 * size)).cast("Q")
+    rest.occurred = rest.correlation_ids = rest.causation_ids = rest.metadata = rest.tags = None
+    if any_flags & _native.EVENTSTORE_EVENT_OCCURRED:
+        rest.occurred = memoryview(string_at(page.occurred_ns, 8 * size)).cast("q")
+    if any_flags & _native.EVENTSTORE_EVENT_CORRELATION:
+        rest.correlation_ids = string_at(page.correlation_id, 16 * size)
+    if any_flags & _native.EVENTSTORE_EVENT_CAUSATION:
+        rest.causation_ids = string_at(page.causation_id, 16 * size)
+    if any_flags & _native.EVENTSTORE_EVENT_METADATA:
+        rest.metadata = _parts(cutter, page, page.metadata_begin, page.metadata_end)
+    if string_at(page.tag_count, size) != bytes(size):
+        rest.tags = _parts(cutter, page, page.tags_begin, page.tags_end)
+    rest.content_types = _parts(cutter, page, page.content_type_begin, page.content_type_end)
+    return rest
 
 
-def _slices(bytes_: bytes, page: Any, name: str) -> List[bytes]:
-    size = 4 * page.count
-    begins = string_at(getattr(page, name + "_begin"), size)
-    ends = string_at(getattr(page, name + "_end"), size)
-    return [bytes_[begin:end] for begin, end in zip(u32_column(begins), u32_column(ends))]
-
-
-def _text_slices(bytes_: bytes, page: Any, name: str) -> Iterable[str]:
-    size = 4 * page.count
-    begins = string_at(getattr(page, name + "_begin"), size)
-    ends = string_at(getattr(page, name + "_end"), size)
-    if begins == ends:
-        return repeat("")
-    return [bytes_[begin:end].decode() for begin, end in zip(u32_column(begins), u32_column(ends))]
-
-
-def _tags(bytes_: bytes, page: Any) -> Iterable[Tuple[str, ...]]:
-    if not any(string_at(page.tag_count, page.count)):
-        return repeat(())
-    return [tags_of(some) for some in _slices(bytes_, page, "tags")]
+def _parts(cutter: Cutter, page: Any, begin: int, end: int) -> Optional[_Parts]:
+    if string_at(begin, 4 * page.count) == string_at(end, 4 * page.count):
+        return None
+    return _Parts(*cutter.uncut(page, begin, end))
 
 
 def tags_of(packed: bytes) -> Tuple[str, ...]:
@@ -489,38 +631,30 @@ def tags_of(packed: bytes) -> Tuple[str, ...]:
     return tuple(tags)
 
 
-def _ids(address: int, count: int) -> List[bytes]:
-    ids = string_at(address, 16 * count)
-    return [ids[at:at + 16] for at in range(0, 16 * count, 16)]
-
-
-def _i64_column(address: int, count: int) -> List[int]:
-    return memoryview(string_at(address, 8 * count)).cast("q").tolist()
-
-
-def _if_flag(flag: int, any_flags: int, flags: bytes, column: Any, address: int) -> Iterable[Any]:
-    """The column, with None where an event does not have the flag."""
-    if not any_flags & flag:
-        return repeat(None)
-    return [value if has & flag else None for value, has in zip(column(address, len(flags)), flags)]
-
-
 def event_of(found: _native.eventstore_event_t) -> Event:
     """An event that was looked up by itself."""
-    flags = found.flags
-    return Event(
+    return _event(
         found.position, string_at(found.stream, found.stream_len).decode(), found.stream_version,
         string_at(found.event_type, found.event_type_len).decode(), string_at(found.data, found.data_len),
-        string_at(found.metadata, found.metadata_len), tags_of(string_at(found.tags, found.tags_len)), bytes(found.id),
-        found.time_ns, found.occurred_ns if flags & _native.EVENTSTORE_EVENT_OCCURRED else None,
-        bytes(found.correlation_id) if flags & _native.EVENTSTORE_EVENT_CORRELATION else None,
-        bytes(found.causation_id) if flags & _native.EVENTSTORE_EVENT_CAUSATION else None,
-        found.schema_version, string_at(found.content_type, found.content_type_len).decode(), flags)
+        found.flags, bytes(found.id), found.time_ns, found.schema_version, found.occurred_ns,
+        bytes(found.correlation_id), bytes(found.causation_id), string_at(found.metadata, found.metadata_len),
+        string_at(found.tags, found.tags_len), string_at(found.content_type, found.content_type_len))
 
 
-def names_of(page: _native.eventstore_names_page_t) -> Iterator[Name]:
+def _event(position: int, stream: str, stream_version: int, type: str, data: bytes, flags: int, id_bytes: bytes,
+           time_ns: int, schema_version: int, occurred_ns: int, correlation_id: bytes, causation_id: bytes,
+           metadata: bytes, tags: bytes, content_type: bytes) -> Event:
+    """An event by itself: of a page of one."""
+    rest = _Rest()
+    rest.flags, rest.ids, rest.times, rest.schema_versions = bytes([flags]), id_bytes, (time_ns,), (schema_version,)
+    rest.occurred, rest.correlation_ids, rest.causation_ids = (occurred_ns,), correlation_id, causation_id
+    rest.metadata, rest.tags, rest.content_types = (metadata,), (tags,), (content_type,)
+    return Event((position, stream, stream_version, type, data, rest, 0))
+
+
+def names_of(page: _native.eventstore_names_page_t, cutter: Cutter) -> Iterator[Name]:
     """A `Name` of each."""
-    count = page.count
-    fields = zip(_text_slices(string_at(page.bytes, page.bytes_len), page, "name"), u64_column(page.event_count, count),
-                 u64_column(page.first_position, count), u64_column(page.last_position, count))
+    size = page.count
+    fields = zip(cutter.text_column(page, page.name_begin, page.name_end), u64_column(page.event_count, size),
+                 u64_column(page.first_position, size), u64_column(page.last_position, size))
     return map(new_tuple, repeat(Name), fields)

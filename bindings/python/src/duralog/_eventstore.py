@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mappi
 from uuid import UUID
 
 from . import _native
-from ._cursor import Follower, Pages, flat
+from ._cursor import Cutter, Follower, Pages, flat, u64_column
 from ._errors import BufferTooSmall, ConcurrencyConflict, Conflict, DuplicateEvent, InvalidArgument, NotFound
 from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, NewEvent, Query, Snapshot, StreamInfo,
                       event_of, event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
 from ._handles import Handle, last_error
 from ._records import BytesLike, to_bytes, unsigned
 from ._reports import RecoveryReport, Stat, named, recovery_report_of, stat_of
+from ._subscription import Subscription, check_timeout
 from ._wal import BATCH_STATUSES, PathLike, path_bytes, wal_options
 
 if TYPE_CHECKING:
     from ctypes import CDLL
+    from typing import Literal
 
     from ._wal import RecoveryPolicy, SyncMode
 
@@ -260,31 +262,67 @@ class EventStore(Handle):
 
     def _cursor(self, stream: Optional[str], category: Optional[str], query: Optional[Query], from_: int, to: int,
                 limit: int, backward: bool, warns: bool) -> EventCursor:
-        if sum(given is not None for given in (stream, category, query)) > 1:
-            raise TypeError("only one of stream, category and query can be given")
-        library = self._library
         read = _native.eventstore_read_t()
         read.direction = _native.EVENTSTORE_READ_BACKWARD if backward else _native.EVENTSTORE_READ_FORWARD
         read.first = unsigned(from_, 64, "from_")
         read.last = unsigned(to, 64, "to")
         read.limit = unsigned(limit, 64, "limit")
+        pointer = self._open_selection(self._library.eventstore_read, read, stream, category, query)
+        return EventCursor(self._library, pointer, warns)
+
+    def _open_selection(self, function: Callable[..., int], read: _native.eventstore_read_t, stream: Optional[str],
+                        category: Optional[str], query: Optional[Query], *arguments: Any) -> int:
+        """The pointer that function(store, read, *arguments, out) gives, with the selection in `read`."""
+        if (stream is not None) + (category is not None) + (query is not None) > 1:
+            raise TypeError("only one of stream, category and query can be given")
         out: List[Any] = []
         if query is not None:
             read.selection = _native.EVENTSTORE_READ_QUERY
-            with _native_query(library, query) as pointer:
+            with _native_query(self._library, query) as pointer:
                 read.query = pointer
-                self._call(_open, library.eventstore_read, (byref(read),), out)
-            return EventCursor(library, out[0], warns)
-        text, what = (stream, "stream") if stream is not None else (category, "category")
-        if text is not None:
-            name = text_bytes(text, what)
-            kept = create_string_buffer(name, len(name)) if name else None
-            read.selection = (_native.EVENTSTORE_READ_STREAM if stream is not None
-                              else _native.EVENTSTORE_READ_CATEGORY)
-            read.name = None if kept is None else addressof(kept)
-            read.name_len = len(name)
-        self._call(_open, library.eventstore_read, (byref(read),), out)
-        return EventCursor(library, out[0], warns)
+                self._call(_open, function, (byref(read), *arguments), out)
+        else:
+            text, what = (stream, "stream") if stream is not None else (category, "category")
+            if text is not None:
+                name = text_bytes(text, what)
+                read.selection = (_native.EVENTSTORE_READ_STREAM if stream is not None
+                                  else _native.EVENTSTORE_READ_CATEGORY)
+                read.name, read.name_len = name, len(name)
+            self._call(_open, function, (byref(read), *arguments), out)
+        found: int = out[0]
+        return found
+
+    # --- Following events ---------------------------------------------------------------------
+
+    def subscribe(self, name: Optional[str] = None, *, after: "Union[int, Literal['end'], None]" = None,
+                  stream: Optional[str] = None, category: Optional[str] = None, query: Optional[Query] = None,
+                  timeout: Optional[float] = None) -> Subscription:
+        """Follows the store: every event of the selection that is there, and then every one that comes.
+
+        after: begins behind this position, also if it is a stream that is followed; "end": with the first event
+        that is appended from now on. None: behind the position saved under the name, or with the first event.
+        name: under which Subscription.ack() saves how far one is. stream, category, query: which events, as
+        in read(). timeout: iterating ends when none came for so many seconds; None: it waits.
+
+        Close it, or use it in a `with`.
+        """
+        name_bytes = b"" if name is None else text_bytes(name, "name")
+        if name is not None and not name:
+            raise InvalidArgument("name is empty")
+        position = 0
+        if after is None:
+            begin = _native.EVENTSTORE_FROM_BEGINNING if name is None else _native.EVENTSTORE_FROM_SAVED
+        elif isinstance(after, str):
+            if after != "end":
+                raise InvalidArgument(f"after is {after!r}, expected a position, 'end' or None")
+            begin = _native.EVENTSTORE_FROM_END
+        else:
+            begin, position = _native.EVENTSTORE_FROM_AFTER, unsigned(after, 64, "after")
+        check_timeout(timeout)
+        library = self._library
+        pointer = self._open_selection(library.eventstore_subscribe, _native.eventstore_read_t(), stream, category, query,
+                                       begin, position, name_bytes, len(name_bytes))
+        return Subscription(library, pointer, name, timeout)
 
     # --- Streams, names, saved positions, state -----------------------------------------------
 
@@ -494,17 +532,15 @@ class _Draft(Handle):
             error.event_ids = self._known_ids()
             raise
         return AppendReceipt(found.first_position, found.last_position, found.time_ns, found.batch_id,
-                             bool(found.duplicate), self._stream_versions(found.stream_count))
+                             bool(found.duplicate), self._stream_versions())
 
-    def _stream_versions(self, count: int) -> "dict[str, int]":
-        name, length, version = c_void_p(), c_size_t(), c_uint64()
-        pointer, places = self._pointer, (byref(name), byref(length), byref(version))
-        function = self._library.eventstore_append_stream_version
-        versions = {}
-        for index in range(count):
-            _check(self._library, function(pointer, index, *places))
-            versions[string_at(name.value or 0, length.value).decode()] = version.value
-        return versions
+    def _stream_versions(self) -> "dict[str, int]":
+        found = _native.eventstore_stream_versions_t()
+        self.add("eventstore_append_stream_versions", byref(found))
+        if not found.count:
+            return {}
+        names = Cutter(self._library).text_column(found, found.stream_begin, found.stream_end)
+        return dict(zip(names, u64_column(found.stream_version, found.count)))
 
     def _conflicts(self) -> Tuple[Conflict, ...]:
         count = c_size_t()

@@ -94,7 +94,7 @@ class Handle:
         users, thread = self._users, threading.get_ident()
         while any(user != thread for user in tuple(users)):
             time.sleep(WAIT_SECONDS)
-        if self._interrupts_a_call():
+        if thread in users and self._interrupts_a_call():
             self._left_to_call = True
         else:
             self._release()

@@ -195,6 +195,8 @@ class wal_page_t(_Sized):
     ]
 
 
+# == Parts of a page ===========================================================================
+
 # == Statistics ================================================================================
 
 
@@ -372,6 +374,19 @@ class eventstore_receipt_t(_Sized):
     ]
 
 
+class eventstore_stream_versions_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("count", c_size_t),
+        ("stream_version", c_void_p),
+        ("stream_begin", c_void_p),
+        ("stream_end", c_void_p),
+        ("bytes", c_void_p),
+        ("bytes_len", c_size_t),
+    ]
+
+
 class eventstore_conflict_t(_Sized):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -409,7 +424,7 @@ class eventstore_read_t(_Sized):
         ("selection", c_uint32),
         ("direction", c_uint32),
         ("reserved", c_uint32),
-        ("name", c_void_p),
+        ("name", c_char_p),
         ("name_len", c_size_t),
         ("query", c_void_p),
         ("first", c_uint64),
@@ -586,6 +601,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # cursor, count_max, out_page
     "wal_cursor_next_page": (duralog_status_t, [wal_cursor_t_p, c_size_t, POINTER(wal_page_t)]),
     "wal_cursor_close": (duralog_status_t, [wal_cursor_t_p]),
+    # bytes, bytes_len, begin, end, count, separator, buffer, capacity, out_lens, out_len
+    "duralog_spans_join": (duralog_status_t, [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_int, c_void_p, c_size_t,
+                                              c_void_p, POINTER(c_size_t)]),
     "wal_stat": (duralog_status_t, [wal_t_p, POINTER(wal_stat_t)]),
     "wal_recovery_report": (duralog_status_t, [wal_t_p, POINTER(wal_recovery_report_t)]),
     # path, callback, user_data, out_report
@@ -634,6 +652,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # batch, index, out_stream, out_stream_len, out_stream_version
     "eventstore_append_stream_version": (duralog_status_t, [eventstore_append_t_p, c_size_t, POINTER(c_void_p),
                                                             POINTER(c_size_t), POINTER(c_uint64)]),
+    # batch, out_versions
+    "eventstore_append_stream_versions": (duralog_status_t, [eventstore_append_t_p,
+                                                             POINTER(eventstore_stream_versions_t)]),
     "eventstore_append_conflict_count": (duralog_status_t, [eventstore_append_t_p, POINTER(c_size_t)]),
     # batch, index, out_conflict
     "eventstore_append_conflict": (duralog_status_t, [eventstore_append_t_p, c_size_t, POINTER(eventstore_conflict_t)]),

@@ -1,25 +1,30 @@
 """States made of events: `Projection`, which goes on where it stopped, and `reconstruct_state`, of one stream.
 
 A projection is a fold: for each event of a selection, in order, the handler of its type makes the next
-state. State and position are saved together in a snapshot, so an event is in a state once or not at all,
-whatever happens in between: what was not saved is made again from the events. A snapshot is a shortcut
-and nothing else; one that is lost, damaged, or of another fingerprint costs time.
+state. State and position are saved together, so an event is in a saved state once or not at all, whatever
+happens in between: what was not saved is made again from the events. There are two places. A snapshot
+lies beside the log and is a shortcut: one that is lost, damaged, or of another fingerprint costs time. A
+commit goes into the log, state and position in one batch: it is as durable as the events, and others
+can read it.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import threading
-from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar
 
-from ._errors import InvalidArgument, ReadOnly
+from ._errors import ConcurrencyConflict, InvalidArgument, ReadOnly
 from ._events import Event, Query, QueryItem, text_bytes
 from ._eventstore import EventStore
 from ._records import BytesLike, to_bytes, unsigned
+from ._subscription import Subscription
 
 Handler = Callable[[Any, Event], Any]
 """handler(state, event) returns the next state; None: it has changed the state that it was given."""
+
+_FINGERPRINT = b"/fingerprint"
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -37,9 +42,9 @@ def on(*types: str) -> Callable[[_Method], _Method]:
 
 
 class Projection:
-    """A state that follows the events of a store. One thread at a time.
+    """A state that follows the events of a store. One thread at a time; but cancel() is for all.
 
-    name: of its snapshots. handlers: by event type. initial: the state before the first event, of which a
+    name: of its snapshots and commits. handlers: by event type. initial: the state before the first event, of which a
     copy is taken, or a function that makes it. Both can also be said in a class:
 
         class Totals(Projection):
@@ -50,13 +55,15 @@ class Projection:
                 state[event.stream] = event.json()["total"]
 
         totals = Totals(store, "totals")
-        totals.catch_up()
+        totals.catch_up()                       # what is there
+        totals.follow()                         # and what comes
 
     stream, category, query: which events; none given: those of the types that have a handler. Events
     without a handler are passed over.
 
-    snapshot_every: saves itself after so many events; 0: only in save(). fingerprint: changes whenever the
-    handlers do; snapshots of another one are not used. encode, decode: state to bytes and back; JSON,
+    snapshot_every: saves itself in a snapshot after so many events; 0: only in save(). commit_every: commits itself
+    after so many events, or as soon as there are no more; 0: only in commit(). fingerprint: changes whenever
+    the handlers do; what was saved with another one is not used. encode, decode: state to bytes and back; JSON,
     which turns tuples into lists and all keys into texts.
     """
 
@@ -67,6 +74,10 @@ class Projection:
     _position: int
     _last: int  # what is behind it is read: of a stream, the stream version; else the position
     _unsaved: int  # events since the last snapshot
+    _uncommitted: int  # events since the last commit
+    _is_anew: bool  # there is a commit that it does not go on from
+    _live: Optional[Subscription] = None
+    _cancelled = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -79,11 +90,13 @@ class Projection:
 
     def __init__(self, store: EventStore, name: str, handlers: Optional[Mapping[str, Handler]] = None,
                  initial: Any = None, *, stream: Optional[str] = None, category: Optional[str] = None,
-                 query: Optional[Query] = None, snapshot_every: int = 1000, fingerprint: BytesLike = b"",
-                 encode: Optional[Callable[[Any], bytes]] = None, decode: Callable[[bytes], Any] = json.loads) -> None:
+                 query: Optional[Query] = None, snapshot_every: int = 1000, commit_every: int = 0,
+                 fingerprint: BytesLike = b"", encode: Optional[Callable[[Any], bytes]] = None,
+                 decode: Callable[[bytes], Any] = json.loads) -> None:
         self._store = store
         self._name = name
         self._key = b"projection/" + text_bytes(name, "name")
+        self._saved_name = "projection/" + name
         if not name:
             raise InvalidArgument("name is empty")
         self._handlers: Dict[str, Handler] = {kind: getattr(self, method) for kind, method in self._methods.items()}
@@ -98,6 +111,7 @@ class Projection:
         self._category = category
         self._query = query
         self._snapshot_every = unsigned(snapshot_every, 64, "snapshot_every")
+        self._commit_every = unsigned(commit_every, 64, "commit_every")
         self._fingerprint = to_bytes(fingerprint, "fingerprint")
         self._encode = _json_bytes if encode is None else encode
         self._decode = decode
@@ -119,12 +133,67 @@ class Projection:
     def catch_up(self, limit: int = 0) -> int:
         """Takes what has come since, at most `limit` events (0: all); returns how many.
 
-        If a handler raises, the projection goes back to its last snapshot, and the exception goes on.
+        If a handler raises, the projection goes back to what it saved last, and the exception goes on. The same
+        if another projection of this name has committed more: ConcurrencyConflict.
+        """
+        count = self._take(self._store.read(stream=self._stream, category=self._category, query=self._query,
+                                            from_=self._last + 1, limit=limit))
+        self._commit_rest()
+        return count
+
+    def follow(self, timeout: Optional[float] = None) -> int:
+        """Takes what is there and then what comes; returns how many when none came for so many seconds, or it was cancelled.
+
+        It skips nothing: it goes on from its position, whatever was appended before or is appended meanwhile.
+        Raises Closed when the store is closed, and what catch_up() raises.
         """
         count = 0
+        with self._subscribe() as subscription:
+            while True:
+                events = subscription.take(0)
+                if not events:
+                    self._commit_rest()
+                    events = subscription.take(timeout)
+                    if not events:
+                        return count
+                count += self._take(events)
+
+    async def follow_async(self, timeout: Optional[float] = None) -> int:
+        """The same for asyncio. Handlers run in the loop, and a commit takes as long there as an append."""
+        count = 0
+        with self._subscribe() as subscription:
+            while True:
+                events = await subscription.take_async(0)
+                if not events:
+                    self._commit_rest()
+                    events = await subscription.take_async(timeout)
+                    if not events:
+                        return count
+                count += self._take(events)
+
+    def cancel(self) -> None:
+        """Ends following, now and from now on. From any thread, any number of times."""
+        self._cancelled = True
+        live = self._live
+        if live is not None:
+            live.cancel()
+
+    @contextmanager
+    def _subscribe(self) -> Iterator[Subscription]:
+        with self._store.subscribe(after=self._position, stream=self._stream, category=self._category,
+                                   query=self._query) as subscription:
+            self._live = subscription
+            if self._cancelled:  # looked at after it can be found there: one of both sees the other
+                subscription.cancel()
+            try:
+                yield subscription
+            finally:
+                self._live = None
+
+    def _take(self, events: Iterable[Event]) -> int:
+        count = 0
         handlers = self._handlers
-        for event in self._store.read(stream=self._stream, category=self._category, query=self._query,
-                                      from_=self._last + 1, limit=limit):
+        for event in events:
             handler = handlers.get(event.type)
             if handler is not None:
                 try:
@@ -136,21 +205,43 @@ class Projection:
             self._last = event.position if self._stream is None else event.stream_version
             count += 1
             self._unsaved += 1
-            if 0 < self._snapshot_every <= self._unsaved:
-                try:
+            self._uncommitted += 1
+            try:
+                if 0 < self._commit_every <= self._uncommitted:
+                    self.commit()
+                if 0 < self._snapshot_every <= self._unsaved:
                     self.save()
-                except ReadOnly:
-                    self._unsaved = 0  # who reads only begins again from what others saved
+            except ReadOnly:
+                self._unsaved = self._uncommitted = 0  # who reads only begins again from what others saved
         return count
 
-    def follow(self, stop: threading.Event, interval: float = 0.05) -> None:
-        """Catches up again and again, every `interval` seconds, until `stop` is set; and once after that."""
-        while True:
-            last = stop.is_set()
-            self.catch_up()
-            if last:
-                return
-            stop.wait(interval)
+    def _commit_rest(self) -> None:
+        if self._commit_every:
+            try:
+                self.commit()
+            except ReadOnly:
+                self._uncommitted = 0
+
+    def commit(self) -> None:
+        """Commits state and position to the log, in one batch: both are there or none.
+
+        Others find the encoded state by `store.state(b"projection/" + name)`, and up to which event it goes by
+        `store.saved_position("projection/" + name)`. Each commit is a copy of the state in the log, so a large
+        one is better left to snapshots.
+        """
+        if not self._uncommitted:
+            return
+        positions = {self._saved_name: self._position}
+        try:
+            self._store.append(state={self._key: to_bytes(self._encode(self._state), "the encoded state"),
+                                      self._key + _FINGERPRINT: self._fingerprint},
+                               save_positions=None if self._is_anew else positions,
+                               reset_positions=positions if self._is_anew else None)
+        except ConcurrencyConflict:
+            self._load()
+            raise
+        self._uncommitted = 0
+        self._is_anew = False
 
     def save(self) -> None:
         """Saves state and position in a snapshot."""
@@ -160,20 +251,40 @@ class Projection:
             self._unsaved = 0
 
     def reset(self) -> None:
-        """Forgets the state and all snapshots: the next catch_up() begins at the beginning."""
+        """Forgets the state, all snapshots and the commit: the next catch_up() begins at the beginning."""
         self._store.delete_snapshots(self._key)
+        if self._store.saved_position(self._saved_name):
+            self._store.append(state={self._key: None, self._key + _FINGERPRINT: None},
+                               reset_positions={self._saved_name: 0})
         self._load()
 
     def _load(self) -> None:
-        """Goes back to the last snapshot."""
-        self._unsaved = 0
+        """Goes back to what was saved last."""
+        self._unsaved = self._uncommitted = 0
+        committed, data = self._committed()
+        self._is_anew = committed > 0 and data is None
         found = self._store.load_snapshot(self._key, fingerprint=self._fingerprint)
-        if found is None:
-            self._state = _initial_state(self.initial)
-            self._position = self._last = 0
-        else:
+        if found is not None and (data is None or found.position > committed):
             self._state = self._decode(found.data)
             self._position, self._last = found.position, found.version
+        elif data is not None:
+            self._state = self._decode(data)
+            self._position = self._last = committed
+            if self._stream is not None:
+                event = self._store.event_at(committed)
+                self._last = 0 if event is None else event.stream_version
+        else:
+            self._state = _initial_state(self.initial)
+            self._position = self._last = 0
+
+    def _committed(self) -> Tuple[int, Optional[bytes]]:
+        """Position of the commit, 0 if there is none, and the state; None: it is of another fingerprint."""
+        store = self._store
+        while True:
+            position = store.saved_position(self._saved_name) or 0
+            data, fingerprint = store.state(self._key), store.state(self._key + _FINGERPRINT)
+            if position == (store.saved_position(self._saved_name) or 0):  # else a commit came in between
+                return position, data if position and fingerprint == self._fingerprint else None
 
 
 def reconstruct_state(store: EventStore, stream: str, handlers: Mapping[str, Handler], initial: Any = None,

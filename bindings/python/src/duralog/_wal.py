@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optional, Union
 
 from . import _native
-from ._cursor import Cursor, RecordTuple, flat, open_cursor, records_of, tuples_of
+from ._cursor import Cursor, RecordTuple, flat, open_cursor, records_of, tuples_of, values_of
 from ._errors import BufferTooSmall, InvalidArgument, NotFound
 from ._handles import Handle, last_error
 from ._records import DELETE, PUT, Appendable, Batch, BytesLike, Checkpoint, Record, op_number, pack, to_bytes, unsigned
@@ -256,8 +256,12 @@ class Wal(Handle):
         return flat(self._cursor(after_seq, raw, warns=False), records_of)
 
     def tuples(self, after_seq: int = 0) -> Iterator[RecordTuple]:
-        """As iterate(), but (seq, op, key, value) of each record: the fastest way to read."""
+        """As iterate(), but (seq, op, key, value) of each record: several times as fast."""
         return flat(self._cursor(after_seq, False, warns=False), tuples_of)
+
+    def values(self, after_seq: int = 0) -> Iterator[bytes]:
+        """As iterate(), but the value of each record alone: the fastest way to read."""
+        return flat(self._cursor(after_seq, False, warns=False), values_of)
 
     def batches(self, after_seq: int = 0) -> Iterator[Batch]:
         """As iterate(), but whole batches. The first is a part of one if after_seq is inside of it."""
