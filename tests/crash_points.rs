@@ -34,6 +34,8 @@ mod crash_run;
 mod differential;
 #[path = "common/model.rs"]
 mod model;
+#[path = "common/overtaking.rs"]
+mod overtaking;
 
 use crash_explorer::{images_wanted, seed, Depth, Explorer, Plan, INTERVAL};
 use crash_run::{Op, Run};

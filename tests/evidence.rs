@@ -21,6 +21,8 @@
 mod crash_run;
 #[path = "common/model.rs"]
 mod model;
+#[path = "common/overtaking.rs"]
+mod overtaking;
 
 use crash_run::{options, Op, Run, LOG};
 use duralog::vfs::sim::{CrashStates, Fill, Image, SimDisk};

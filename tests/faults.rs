@@ -19,6 +19,8 @@
 
 #[path = "common/differential.rs"]
 mod differential;
+#[path = "common/overtaking.rs"]
+mod overtaking;
 #[path = "common/sim_log.rs"]
 mod sim_log;
 
@@ -110,6 +112,91 @@ fn large_workload() -> Vec<Op> {
         Op::Open(SyncMode::Every),
         Op::Read,
         Op::Close,
+    ]
+}
+
+/// Groups in flight, with everything that may come between.
+fn workload_with_flights() -> Vec<Op> {
+    use Op::{
+        Batch, Checkpoint, Close, InFlight, Kill, Later, Mark, Open, Read, Solo, Sync, Truncate,
+    };
+    let every = SyncMode::Every;
+    vec![
+        InFlight(4),
+        Open(every),
+        Later(1, 2),
+        Later(4, 2),
+        Solo(10),
+        Later(3, 2),
+        Batch(5, 8_000),
+        // Rotates, between flights.
+        Later(6, 1),
+        Later(3, 2),
+        Checkpoint,
+        Later(3, 1),
+        Mark,
+        Batch(7, 8_000),
+        Later(3, 2),
+        Truncate(1),
+        Later(3, 2),
+        Read,
+        Close,
+        Open(every),
+        Later(3, 2),
+        Kill,
+        Open(every),
+        Later(3, 2),
+        Sync,
+        Read,
+        Close,
+    ]
+}
+
+/// Batches wait in the process, and everything is done that writes them.
+fn workload_with_buffer() -> Vec<Op> {
+    use Op::{
+        Batch, Buffer, Checkpoint, Close, Durable, Kill, Later, Open, Read, Solo, Sync, Truncate,
+    };
+    vec![
+        Buffer(4096),
+        Open(SyncMode::Manual),
+        Solo(10),
+        Batch(3, 100),
+        Sync,
+        Solo(20),
+        Batch(3, 1_500),
+        Solo(30),
+        Durable(40),
+        Solo(11),
+        Checkpoint,
+        Solo(12),
+        Batch(7, 8_000),
+        Solo(13),
+        // Rotates, and does not wait there itself.
+        Batch(2, 4_000),
+        Solo(14),
+        Later(2, 2),
+        // Several frames.
+        Batch(10, 8_000),
+        Solo(15),
+        Truncate(2),
+        Solo(16),
+        Read,
+        Close,
+        Open(SyncMode::Interval {
+            batches: 3,
+            millis: 1_000,
+        }),
+        Solo(17),
+        Solo(18),
+        Batch(2, 2_500),
+        Solo(19),
+        Kill,
+        Open(SyncMode::Manual),
+        Solo(20),
+        Sync,
+        Solo(21),
+        Close,
     ]
 }
 
@@ -253,6 +340,102 @@ fn every_call_fails_once_and_from_then_on() {
     let cases = cases(&ops, faults, true);
     assert!(cases.len() > 1_000, "{}", cases.len());
     run_all("every call fails", cases, ops, |_| {});
+}
+
+/// What fails while groups are in flight, or batches wait in the process: calls that write.
+fn faults_of_writing(call: Call) -> Vec<Fault> {
+    use errno::{EIO, ENOSPC};
+    match call {
+        Call::Write | Call::Allocate => {
+            vec![
+                Fault::Error(EIO),
+                Fault::Error(ENOSPC),
+                Fault::ErrorAfter(EIO),
+            ]
+        }
+        Call::SyncData => vec![Fault::Error(EIO), Fault::ErrorAfter(EIO)],
+        Call::Open | Call::Create | Call::Rename | Call::SyncDir | Call::Unlink => {
+            vec![Fault::Error(EIO), Fault::Error(ENOSPC)]
+        }
+        _ => vec![],
+    }
+}
+
+#[test]
+fn every_call_fails_while_groups_are_in_flight() {
+    let ops = workload_with_flights();
+    let mut run = Run::new(SimDisk::new(1));
+    run.run(&ops);
+    assert!(
+        run.overtook > 10,
+        "{} groups overtook another",
+        run.overtook
+    );
+    let cases = cases(&ops, faults_of_writing, true);
+    assert!(cases.len() > 500, "{}", cases.len());
+    run_all("with groups in flight", cases, ops, |_| {});
+}
+
+#[test]
+fn every_call_fails_while_batches_wait_in_the_process() {
+    let ops = workload_with_buffer();
+    let cases = cases(&ops, faults_of_writing, true);
+    assert!(cases.len() > 300, "{}", cases.len());
+    run_all("with a buffer", cases, ops, |_| {});
+}
+
+/// Short writes and interruptions change nothing for flights either.
+#[test]
+fn short_and_interrupted_flights_are_not_seen() {
+    for ops in [workload_with_flights(), workload_with_buffer()] {
+        let some = |call| match call {
+            Call::Write => vec![Fault::Short, Fault::Error(errno::EINTR)],
+            _ => vec![],
+        };
+        let mut cases = cases(&ops, some, true);
+        cases.retain(|case| !(case.lasting && case.fault == Fault::Error(errno::EINTR)));
+        run_all("short and interrupted", cases, ops, |run| {
+            assert!(run.ledger.errors.is_empty(), "{:?}", run.ledger.errors);
+        });
+    }
+}
+
+/// Where space runs out, flights do not take off, and the handle stays usable.
+#[test]
+fn a_full_disk_poisons_nothing_with_groups_in_flight() {
+    let ops = workload_with_flights();
+    let some = |call| match call {
+        Call::Allocate => vec![Fault::Error(errno::ENOSPC), Fault::Error(errno::EDQUOT)],
+        Call::Create | Call::Rename => vec![Fault::Error(errno::ENOSPC)],
+        _ => vec![],
+    };
+    let cases = cases(&ops, some, true);
+    run_all("no space, with groups in flight", cases, ops, |run| {
+        for kind in &run.ledger.errors {
+            assert_eq!(*kind, ErrorKind::Full, "{:?}", run.ledger.errors);
+        }
+    });
+}
+
+/// A file system without direct writes: everything works, one group after the other.
+#[test]
+fn without_direct_writes_groups_are_written_one_after_the_other() {
+    let ops = workload_with_flights();
+    for code in [errno::EINVAL, errno::EIO, errno::ENOSPC] {
+        let disk = SimDisk::new(1);
+        let plan = FaultPlan::new(Call::Write, 1, Fault::Error(code)).on("ready/direct");
+        disk.fail(plan.lasting());
+        let mut run = Run::new(disk);
+        run.run(&ops);
+        assert!(run.ledger.errors.is_empty(), "{:?}", run.ledger.errors);
+        assert_eq!(run.overtook, 0);
+        run.finish();
+        let left = run.disk.paths();
+        assert!(
+            !left.iter().any(|path| path.ends_with("direct")),
+            "{left:?}"
+        );
+    }
 }
 
 #[test]

@@ -338,16 +338,28 @@ fn one_thread_alone_syncs_once_for_each_batch() {
 #[test]
 fn appends_go_on_beside_rotation_checkpoint_truncation_sync_and_statistics() {
     for mode in [SyncMode::Every, SyncMode::Manual] {
-        without_hanging(move || everything_at_once(mode));
+        without_hanging(move || everything_at_once(mode, 1, 0));
     }
 }
 
-fn everything_at_once(sync_mode: SyncMode) {
+#[test]
+fn groups_are_in_flight_beside_rotation_checkpoint_truncation_sync_and_statistics() {
+    without_hanging(|| everything_at_once(SyncMode::Every, 4, 0));
+}
+
+#[test]
+fn batches_wait_in_the_process_beside_rotation_checkpoint_truncation_sync_and_statistics() {
+    without_hanging(|| everything_at_once(SyncMode::Manual, 1, 16 << 10));
+}
+
+fn everything_at_once(sync_mode: SyncMode, groups_in_flight_max: u32, buffer_bytes_max: u32) {
     const BATCHES: u64 = 150;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let options = WalOptions {
         sync_mode,
+        groups_in_flight_max,
+        buffer_bytes_max,
         segment_bytes_max: 64 << 10,
         ..WalOptions::default()
     };
@@ -443,6 +455,8 @@ fn everything_at_once(sync_mode: SyncMode) {
         let appended = append_from_many(wal, BATCHES, &acknowledged, &|| {
             retired.load(Ordering::SeqCst) >= 3 && checkpoints.load(Ordering::SeqCst) >= 3
         });
+        // What waits in the process is seen when it is written.
+        wal.sync().unwrap();
         done.store(true, Ordering::SeqCst);
         let observers: Vec<_> = tailers.into_iter().map(|t| t.join().unwrap()).collect();
         (appended, observers)
@@ -456,7 +470,8 @@ fn everything_at_once(sync_mode: SyncMode) {
     assert_eq!(stat.batch_count, appended.len() as u64 + checkpoints);
     assert!(stat.rotation_count >= 3);
     say(&format!(
-        "threads: {sync_mode:?}: {} batches with {} syncs, beside {} rotations, {checkpoints} \
+        "threads: {sync_mode:?}, {groups_in_flight_max} in flight, buffer of {buffer_bytes_max}: {} \
+         batches with {} syncs, beside {} rotations, {checkpoints} \
          checkpoints, {} truncations with {} segments retired, readers told {} times that they were \
          truncated",
         stat.batch_count,
@@ -503,9 +518,16 @@ fn close_while_16_append(random: &mut Random) -> usize {
             millis: 2,
         },
     };
+    let lazy = sync_mode != SyncMode::Every;
     let options = WalOptions {
         sync_mode,
         segment_bytes_max: 64 << 10,
+        groups_in_flight_max: 1 + u32::try_from(random.below(2) * 3).unwrap(),
+        buffer_bytes_max: if lazy && random.below(2) == 0 {
+            8 << 10
+        } else {
+            0
+        },
         ..WalOptions::default()
     };
     let wal = Wal::open(&path, &options).unwrap();

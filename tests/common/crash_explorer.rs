@@ -25,6 +25,7 @@
 use crate::crash_run::{Run, LOG};
 use crate::differential::{in_sample, one_in, Images};
 use crate::model::{Batch, Expectation, Found, Model};
+use duralog::format::checksum::crc32;
 use duralog::vfs::sim::{CrashState, CrashStates, Fill, Image, Moment, Rng, SimDisk};
 use duralog::{
     Durability, ErrorKind, OpenHow, Record, RecoveryReport, SyncMode, Verdict, Wal, WalOptions,
@@ -216,6 +217,8 @@ pub(crate) struct Explorer {
     /// Distinct images checked.
     pub(crate) checked: u64,
     recoveries: u64,
+    /// Images with a batch that stands there whole, behind one that does not.
+    pub(crate) holes: u64,
     moments: u64,
     /// Moments of which not every state was tried.
     sampled: u64,
@@ -268,6 +271,7 @@ impl Explorer {
             laid_out: 0,
             checked: 0,
             recoveries: 0,
+            holes: 0,
             moments: 0,
             sampled: 0,
             began: Instant::now(),
@@ -367,6 +371,7 @@ impl Explorer {
                 self.checked += 1;
                 match self.examine(&image, run, expected, plan.depth) {
                     Ok(outcome) => {
+                        self.holes += u64::from(has_hole(&image, run, expected, &outcome));
                         if in_sample(identity, 1) {
                             let whole = identity % (4 * one_in()) == 0;
                             self.compare(&image, run, plan, moment, whole);
@@ -478,7 +483,7 @@ impl Explorer {
              {:?} dies in operation {}, {}; unwritten space: {fill:?}\n\
              expected: {expected:?}\n\
              smallest state that fails ({}):\n{}\
-             again: DURALOG_SEED={} cargo test --test crash_points {}\n",
+             again: DURALOG_SEED={} cargo test --test {} {}\n",
             run.history,
             plan.death,
             moment.operation,
@@ -486,6 +491,7 @@ impl Explorer {
             still.err().unwrap_or_default(),
             smallest.describe(),
             self.seed,
+            env!("CARGO_CRATE_NAME"),
             self.test,
         );
     }
@@ -497,13 +503,15 @@ impl Explorer {
         let elapsed = self.began.elapsed().max(Duration::from_millis(1));
         let _ = writeln!(
             std::io::stderr(),
-            "{}: {} distinct images ({} laid out) of {} moments ({} sampled), {} recoveries cut \
-             again, {compared} compared with Python; {:.1} s, {:.0} images/s; DURALOG_SEED={}",
+            "{}: {} distinct images ({} laid out) of {} moments ({} sampled), {} with a hole, {} \
+             recoveries cut again, {compared} compared with Python; {:.1} s, {:.0} images/s; \
+             DURALOG_SEED={}",
             self.test,
             self.checked,
             self.laid_out,
             self.moments,
             self.sampled,
+            self.holes,
             self.recoveries,
             elapsed.as_secs_f64(),
             self.checked as f64 / elapsed.as_secs_f64(),
@@ -519,6 +527,42 @@ impl Explorer {
             "{compared} images compared with Python"
         );
     }
+}
+
+/// Whether a batch that is not in the log stands in the image whole: one before it does not.
+fn has_hole(image: &Image, run: &Run, expected: &Expectation, outcome: &Outcome) -> bool {
+    if run.options.groups_in_flight_max == 1 || outcome.kind.0 != "T" {
+        return false;
+    }
+    let number = |bytes: &[u8], at: usize, len: usize| {
+        let mut number = [0; 8];
+        number[..len].copy_from_slice(&bytes[at..at + len]);
+        u64::from_le_bytes(number)
+    };
+    // Names of fields and their places: FORMAT.md sections 4 and 5.
+    let whole = |segment: &[u8], id: u64| -> Option<bool> {
+        let base_lsn = number(segment.get(..128)?, 56, 8);
+        let at = usize::try_from(id.checked_sub(base_lsn)?).ok()? + 4096;
+        let frame = segment.get(at..)?;
+        let header = frame.get(..64)?;
+        let payload_len = usize::try_from(number(header, 8, 4)).ok()?;
+        let payload = frame.get(64..64 + payload_len)?;
+        let intact = number(header, 0, 4) == u64::from(crc32(&header[4..]))
+            && number(header, 4, 4) == u64::from(crc32(payload))
+            && number(header, 24, 8) == id;
+        Some(intact && header[13] & 2 != 0)
+    };
+    let segments: Vec<Vec<u8>> = image
+        .paths()
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "wal"))
+        .filter_map(|path| image.read(path))
+        .collect();
+    let missing = &run.model.batches[outcome.found.batches..expected.most];
+    missing.iter().any(|batch| {
+        let mut places = segments.iter().filter_map(|bytes| whole(bytes, batch.id.0));
+        places.any(|intact| intact)
+    })
 }
 
 /// Images with equal files and equal expectations are one.

@@ -16,6 +16,7 @@
 )]
 
 use crate::model::{Batch, Content, Model, Step};
+use crate::overtaking::Overtaking;
 use duralog::vfs::sim::{Image, Rng, SimDisk};
 use duralog::{Durability, Receipt, Record, SyncMode, Wal, WalOptions};
 use std::collections::hash_map::DefaultHasher;
@@ -77,6 +78,13 @@ pub(crate) enum Op {
     /// `k`: the process is killed, and another one opens the log on the same running machine: what
     /// was written is there, durable or not.
     Kill,
+    /// `p`: two batches appended without waiting, which are one group.
+    Pair,
+    /// `o`: three groups of two batches, each written while the one before is being written, so
+    /// that the last one returns first.
+    Overtake,
+    /// `O`: the same with larger groups, of several blocks.
+    OvertakeWide,
 }
 
 impl Op {
@@ -97,6 +105,9 @@ impl Op {
         ('m', Op::Mark),
         ('r', Op::Reopen),
         ('k', Op::Kill),
+        ('p', Op::Pair),
+        ('o', Op::Overtake),
+        ('O', Op::OvertakeWide),
     ];
 
     pub(crate) fn letter(self) -> char {
@@ -127,6 +138,10 @@ pub(crate) fn options(sync_mode: SyncMode) -> WalOptions {
     }
 }
 
+fn open(disk: &SimDisk, options: &WalOptions) -> Arc<Wal> {
+    Arc::new(Wal::open_on(Arc::new(disk.clone()), LOG, options).unwrap())
+}
+
 /// A workload that runs, or has run.
 pub(crate) struct Run {
     pub(crate) disk: SimDisk,
@@ -135,18 +150,29 @@ pub(crate) struct Run {
     pub(crate) history: String,
     pub(crate) options: WalOptions,
     /// The log, open. Dropping it would close it, which is more history.
-    wal: Option<Wal>,
+    wal: Option<Arc<Wal>>,
     /// Steps up to here (exclusive) are known to be durable.
     durable: usize,
+    /// Groups that were written while another was.
+    pub(crate) overtook: u64,
 }
 
 impl Run {
     /// Makes a new log.
     pub(crate) fn new(seed: u64, sector_len: u64, sync_mode: SyncMode) -> Run {
+        Run::with(seed, sector_len, options(sync_mode))
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn with(seed: u64, sector_len: u64, options: WalOptions) -> Run {
         let disk = SimDisk::new(seed);
         disk.set_sector_len(sector_len);
-        let history = format!("{sync_mode:?}, sectors of {sector_len}: new log; ");
-        Run::open(disk, Model::default(), options(sync_mode), history)
+        let (mode, flights) = (options.sync_mode, options.groups_in_flight_max);
+        let history = match flights {
+            1 => format!("{mode:?}, sectors of {sector_len}: new log; "),
+            _ => format!("{flights} in flight, sectors of {sector_len}: new log; "),
+        };
+        Run::open(disk, Model::default(), options, history)
     }
 
     /// Boots from what a crash left, and opens the log that is described by `model`.
@@ -171,9 +197,10 @@ impl Run {
             options,
             wal: None,
             durable: 0,
+            overtook: 0,
         };
         run.step(Step::Nothing, |run| {
-            run.wal = Some(Wal::open_on(Arc::new(run.disk.clone()), LOG, &run.options).unwrap());
+            run.wal = Some(open(&run.disk, &run.options));
         });
         run.all_durable();
         run
@@ -197,6 +224,7 @@ impl Run {
             options: options.clone(),
             wal: None,
             durable: 0,
+            overtook: 0,
         };
         run.model.steps.push(Step::Nothing);
         run.disk.issue(0);
@@ -366,19 +394,20 @@ impl Run {
                 self.all_durable();
                 self.wal = None;
                 self.step(Step::Nothing, |run| {
-                    let disk = Arc::new(run.disk.clone());
-                    run.wal = Some(Wal::open_on(disk, LOG, &run.options).unwrap());
+                    run.wal = Some(open(&run.disk, &run.options));
                     assert!(!run.wal().recovery_report().repaired, "{}", run.history);
                 });
                 durable = true;
             }
+            Op::Pair => self.append_later(&[2], 20),
+            Op::Overtake => self.append_later(&[2, 2, 2], 20),
+            Op::OvertakeWide => self.append_later(&[2, 25, 40, 3], 150),
             Op::Kill => {
                 // The dead close nothing.
                 std::mem::forget(self.wal.take());
                 self.disk.restart_process();
                 self.step(Step::Nothing, |run| {
-                    let disk = Arc::new(run.disk.clone());
-                    run.wal = Some(Wal::open_on(disk, LOG, &run.options).unwrap());
+                    run.wal = Some(open(&run.disk, &run.options));
                     let found = run.wal().recovery_report().next_seq;
                     let written = run.model.next_seq(run.model.batches.len());
                     assert_eq!(found, written, "{}", run.history);
@@ -401,6 +430,44 @@ impl Run {
             _ => None,
         });
         truncations.next().unwrap_or(self.model.truncated)
+    }
+
+    /// Appends groups of so many batches without waiting, each while the one before is being
+    /// written.
+    fn append_later(&mut self, groups: &[usize], len: usize) {
+        let mut number = self.model.steps.len() as u64;
+        let mut values = Vec::new();
+        let mut batch = || {
+            let value = self.value(values.len(), len);
+            values.push(value.clone());
+            number += 1;
+            (number - 1, vec![(b"t".to_vec(), value)])
+        };
+        let groups: Vec<Vec<_>> = groups
+            .iter()
+            .map(|&count| (0..count).map(|_| batch()).collect())
+            .collect();
+        let wal = Arc::clone(self.wal.as_ref().unwrap());
+        let overtaking = Overtaking::new(&self.disk, &wal, LOG, groups);
+        for (place, value) in values.into_iter().enumerate() {
+            let (step, ticket) = overtaking.next(place).unwrap();
+            let receipt = wal.wait_for(ticket.unwrap(), None).unwrap().unwrap();
+            self.disk.acknowledge(2 * step);
+            self.disk.acknowledge(2 * step + 1);
+            let index = self.model.batches.len();
+            assert_eq!(self.model.steps.len() as u64, step);
+            self.model.steps.push(Step::Batch(index));
+            self.model.is_new(receipt.batch_id, index).unwrap();
+            self.model.batches.push(Batch {
+                id: receipt.batch_id,
+                first_seq: receipt.first_seq,
+                seq: receipt.seq,
+                records: vec![(1, b"t".to_vec(), value)],
+                checkpoint: None,
+            });
+        }
+        assert!(overtaking.next(usize::MAX).is_none());
+        self.overtook += overtaking.overtook();
     }
 
     /// Appends from several threads at once while syncs take their time, `each` times in each

@@ -10,6 +10,7 @@
 )]
 
 use crate::differential::in_sample;
+use crate::overtaking::Overtaking;
 use duralog::vfs::sim::{CrashStates, Fill, Image, SimDisk};
 use duralog::{
     BatchStatus, Durability, Error, ErrorKind, Lsn, Receipt, Record, SyncMode, Wal, WalOptions,
@@ -27,8 +28,12 @@ pub(crate) const PATH: &str = "/log";
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     Solo(usize),
+    /// The same, durable before return whatever the mode.
+    Durable(usize),
     /// Records, bytes of each.
     Batch(usize, usize),
+    /// Groups that overtake each other (`common/overtaking.rs`), batches in each.
+    Later(usize, usize),
     Checkpoint,
     Mark,
     Sync,
@@ -41,6 +46,10 @@ pub(crate) enum Op {
     /// The process dies; the machine goes on.
     Kill,
     Open(SyncMode),
+    /// From the next opening on, so many groups may be in flight.
+    InFlight(u32),
+    /// From the next opening on in a lazy mode, so many bytes may wait in the process.
+    Buffer(u32),
 }
 
 /// What the caller knows of a batch.
@@ -61,6 +70,8 @@ pub(crate) struct Known {
     pub(crate) fate: Fate,
     /// A power cut may not take it any more.
     pub(crate) durable: bool,
+    /// It does not wait in the process any more.
+    written: bool,
     checkpoint: bool,
 }
 
@@ -72,6 +83,7 @@ impl Known {
             len,
             fate: Fate::Absent,
             durable: false,
+            written: true,
             checkpoint: false,
         }
     }
@@ -88,6 +100,8 @@ pub(crate) struct Ledger {
     truncated_maybe: u64,
     /// A call said that the handle is of no use any more.
     pub(crate) poisoned: bool,
+    /// An append may return before the batch is written.
+    buffered: bool,
     /// Kinds of the errors seen.
     pub(crate) errors: Vec<ErrorKind>,
 }
@@ -180,7 +194,7 @@ impl Ledger {
                 Fate::Told(receipt) => {
                     if receipt.seq <= truncated {
                         assert_eq!(found, None, "batch {number} was truncated");
-                    } else if all || known.durable {
+                    } else if (all && known.written) || known.durable {
                         let found = found.unwrap_or_else(|| {
                             panic!("batch {number} was acknowledged and is gone: {receipt:?}")
                         });
@@ -211,6 +225,27 @@ impl Ledger {
         }
     }
 
+    /// The process is dead, or the handle is poisoned: what waited in the process may be lost.
+    fn lose_buffer(&mut self) {
+        for known in &mut self.batches {
+            if let (Fate::Told(receipt), false) = (known.fate, known.written) {
+                known.fate = Fate::Doubtful(receipt.batch_id);
+            }
+        }
+    }
+
+    /// Like [`note`](Self::note), of a batch that was appended without waiting: it may be in doubt
+    /// with others.
+    fn note_later(&mut self, count: usize, len: usize, told: Result<Receipt, Error>) {
+        let doubtful = |error: &Error| error.kind() == ErrorKind::Indeterminate;
+        let again = self.poisoned && told.as_ref().is_err_and(doubtful);
+        if again {
+            self.poisoned = false;
+        }
+        self.note(count, len, false, told);
+        assert!(self.poisoned || !again);
+    }
+
     fn note(&mut self, count: usize, len: usize, checkpoint: bool, told: Result<Receipt, Error>) {
         let fate = match told {
             Ok(receipt) => {
@@ -235,6 +270,7 @@ impl Ledger {
             len,
             fate,
             durable: false,
+            written: !self.buffered,
             checkpoint,
         });
     }
@@ -250,6 +286,8 @@ impl Ledger {
         match kind {
             ErrorKind::Full | ErrorKind::NoMemory => {}
             ErrorKind::Io | ErrorKind::NotFound | ErrorKind::Indeterminate => self.poisoned = true,
+            // Batches of which the caller was told could not be written.
+            ErrorKind::Poisoned if self.buffered => self.poisoned = true,
             _ => panic!("an unexpected kind of error: {kind:?}: {error}"),
         }
     }
@@ -257,6 +295,7 @@ impl Ledger {
     fn all_durable(&mut self) {
         for known in &mut self.batches {
             known.durable |= matches!(known.fate, Fate::Told(_));
+            known.written = true;
         }
     }
 }
@@ -265,8 +304,12 @@ impl Ledger {
 pub(crate) struct Run {
     pub(crate) disk: SimDisk,
     pub(crate) ledger: Ledger,
-    pub(crate) wal: Option<Wal>,
+    pub(crate) wal: Option<Arc<Wal>>,
     mode: SyncMode,
+    groups_in_flight_max: u32,
+    buffer_bytes_max: u32,
+    /// Groups that were written while another was.
+    pub(crate) overtook: u64,
     /// Whether a power cut leaves what it should (no sync lied).
     pub(crate) honest: bool,
     /// Whether a fault may strike at any time.
@@ -300,6 +343,9 @@ impl Run {
             ledger: Ledger::default(),
             wal: None,
             mode: SyncMode::Every,
+            groups_in_flight_max: 1,
+            buffer_bytes_max: 0,
+            overtook: 0,
             honest: true,
             lasting: false,
             crash_states: 0,
@@ -325,9 +371,18 @@ impl Run {
                 self.mode = mode;
                 return self.open();
             }
+            Op::InFlight(groups) => {
+                self.groups_in_flight_max = groups;
+                return;
+            }
+            Op::Buffer(bytes) => {
+                self.buffer_bytes_max = bytes;
+                return;
+            }
             Op::Kill => {
                 std::mem::forget(self.wal.take());
                 self.ledger.poisoned = false;
+                self.ledger.lose_buffer();
                 return self.disk.restart_process();
             }
             _ if self.wal.is_none() => self.open(),
@@ -345,6 +400,17 @@ impl Run {
                 ledger.note(1, len, false, wal.append(record, Durability::AsOpened));
                 self.appended();
             }
+            Op::Durable(len) => {
+                let (key, value) = (format!("{number}/0"), value(number, 0, len));
+                let record = Record::put(key.as_bytes(), &value);
+                let told = wal.append(record, Durability::Durable);
+                let good = told.is_ok();
+                ledger.note(1, len, false, told);
+                if good {
+                    ledger.all_durable();
+                }
+            }
+            Op::Later(groups, each) => self.append_later(&wal, groups, each),
             Op::Batch(count, len) => {
                 let content: Vec<_> = (0..count)
                     .map(|index| (format!("{number}/{index}"), value(number, index, len)))
@@ -391,11 +457,39 @@ impl Run {
                     Err(error) => ledger.errors.push(error.kind()),
                 }
                 ledger.poisoned = false;
+                ledger.lose_buffer();
                 return;
             }
-            Op::Open(_) | Op::Kill => {}
+            Op::Open(_) | Op::Kill | Op::InFlight(_) | Op::Buffer(_) => {}
         }
         self.wal = Some(wal);
+    }
+
+    fn append_later(&mut self, wal: &Arc<Wal>, groups: usize, each: usize) {
+        const LEN: usize = 60;
+        let mut number = self.ledger.batches.len();
+        let mut batch = || {
+            number += 1;
+            let key = format!("{}/0", number - 1);
+            let record = (key.into_bytes(), value(number - 1, 0, LEN));
+            (number as u64 - 1, vec![record])
+        };
+        let groups = (0..groups).map(|_| (0..each).map(|_| batch()).collect());
+        let overtaking = Overtaking::new(&self.disk, wal, PATH, groups.collect());
+        let mut place = 0;
+        while let Some((_, ticket)) = overtaking.next(place) {
+            place += 1;
+            let told = ticket.and_then(|ticket| {
+                let told = wal.wait_for(ticket, None);
+                let again = wal.wait_for(ticket, None).unwrap_err();
+                assert_eq!(again.kind(), ErrorKind::InvalidArgument, "{again}");
+                Ok(told?.unwrap())
+            });
+            self.ledger.note_later(1, LEN, told);
+        }
+        assert_eq!(wal.tickets().unwrap(), (0, 0));
+        self.overtook += overtaking.overtook();
+        self.appended();
     }
 
     fn appended(&mut self) {
@@ -453,8 +547,9 @@ impl Run {
                     for (number, known) in self.ledger.batches.iter().enumerate() {
                         match known.fate {
                             Fate::Told(receipt) if !known.checkpoint => {
-                                let shown =
-                                    receipt.seq > truncated && (known.durable || !withdrawn);
+                                let shown = receipt.seq > truncated
+                                    && known.written
+                                    && (known.durable || !withdrawn);
                                 assert!(
                                     !shown || seen.contains_key(&number),
                                     "batch {number} is not shown"
@@ -481,10 +576,17 @@ impl Run {
     /// Opens the log, again if that fails.
     fn open(&mut self) {
         for _ in 0..2 {
-            match open_on(&self.disk, self.mode) {
+            let lazy = self.mode != SyncMode::Every;
+            let options = WalOptions {
+                groups_in_flight_max: self.groups_in_flight_max,
+                buffer_bytes_max: if lazy { self.buffer_bytes_max } else { 0 },
+                ..options(self.mode)
+            };
+            self.ledger.buffered = options.buffer_bytes_max > 0;
+            match Wal::open_on(Arc::new(self.disk.clone()), PATH, &options) {
                 Ok(wal) => {
                     // Each look costs reads that may fail: only whole lives are checked here.
-                    self.wal = Some(wal);
+                    self.wal = Some(Arc::new(wal));
                     return;
                 }
                 Err(error) => {
@@ -508,6 +610,9 @@ impl Run {
                 let kind = wal.sync().unwrap_err().kind();
                 assert_eq!(kind, ErrorKind::Poisoned, "poison is sticky");
             }
+            if self.ledger.buffered && (self.ledger.poisoned || wal.sync().is_err()) {
+                self.ledger.lose_buffer();
+            }
             drop(wal);
         }
         self.ledger.poisoned = false;
@@ -518,7 +623,8 @@ impl Run {
             self.ledger.truncated = wal.stat().unwrap().truncated_seq;
             self.ledger.truncated_maybe = self.ledger.truncated;
             self.mode = SyncMode::Every;
-            self.wal = Some(wal);
+            self.ledger.buffered = false;
+            self.wal = Some(Arc::new(wal));
             self.step(Op::Solo(100 + round));
             self.step(Op::Batch(3, 50));
             let known = self.ledger.batches.last().unwrap();

@@ -4,6 +4,7 @@ use super::content::{index, Content, FILE_LEN_MAX};
 use super::faults::{errno, Call, Fault};
 use super::history::{Change, Outcome, Span, Sync, Version, NEVER};
 use super::machine::{error, report, Machine, BLOCK_LEN};
+use crate::vfs::DIRECT_ALIGNMENT;
 use std::io;
 
 /// A sync between its two ends.
@@ -221,7 +222,12 @@ impl Machine {
     ) -> io::Result<DirectWrite> {
         let (len, outcome, report) = match self.admit_or_fail(Call::Write, &[path])? {
             Some(Fault::Lie) => (0, Outcome::Lied, None),
-            Some(Fault::Short) => (data.len().div_ceil(2), Outcome::Synced, None),
+            // What is written directly is written in whole blocks.
+            Some(Fault::Short) => (
+                data.len().div_ceil(2).next_multiple_of(DIRECT_ALIGNMENT),
+                Outcome::Synced,
+                None,
+            ),
             Some(Fault::ErrorAfter(code)) => (data.len(), Outcome::Failed, Some(code)),
             Some(Fault::Error(_)) | None => (data.len(), Outcome::Synced, None),
         };

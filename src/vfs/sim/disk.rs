@@ -25,8 +25,9 @@ impl SimDisk {
         self.machine().exit_sync(&sync)
     }
 
-    /// A write through `O_DSYNC`: a write, and a sync of what it wrote and nothing else. It is
-    /// entered and left in two steps, so that others like it can be under way at the same time.
+    /// A write through `O_DSYNC`: a write, and a sync of what it wrote and of the file's size, and of
+    /// nothing else. It is entered and left in two steps, so that others like it can be under way at
+    /// the same time.
     fn write_direct(&self, file: &SimFile, offset: u64, data: &[u8]) -> io::Result<usize> {
         let unaligned = |number: u64| number % DIRECT_ALIGNMENT as u64 != 0;
         if unaligned(offset) || unaligned(data.len() as u64) {

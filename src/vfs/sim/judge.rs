@@ -235,7 +235,7 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
         },
         0,
     );
-    // Changes that were written directly, each settled by itself.
+    // Changes that were written directly, each settled by itself, and what was in doubt then.
     let mut direct = Vec::new();
     let mut done: Vec<_> = inode
         .syncs
@@ -248,7 +248,7 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
             match sync.outcome {
                 Outcome::Lied => {}
                 Outcome::Failed => doubtful = doubtful.max(change + 1),
-                Outcome::Synced => direct.push(change),
+                Outcome::Synced => direct.push((change, doubtful)),
             }
             continue;
         }
@@ -275,13 +275,14 @@ fn judge_syncs(inode: &Inode, at: u64) -> Sure {
         }
     }
     sure.size = sure.size.max(sure.floor);
-    for change in direct {
+    for (change, doubtful) in direct {
         if change < sure.floor {
             continue;
         }
         sure.rewritten.push((change, change + 1));
+        // Without the size nobody would find the bytes.
         let grows = inode.version(change).len() != inode.version(change + 1).len();
-        if grows {
+        if grows || doubtful <= sure.size {
             sure.size = sure.size.max(change + 1);
         }
     }

@@ -36,7 +36,9 @@
 //! A change *is sure to survive* if and only if a successful sync of the same file was entered after
 //! the change had returned, and returned before the cut. Nothing else makes it durable: not
 //! closing, not renaming, not the sync of another file. A file's sync does not save its name; that
-//! takes a sync of the directory. Everything else that was issued is *open*:
+//! takes a sync of the directory. A write through
+//! [`OpenMode::Direct`](super::OpenMode::Direct) is its own sync, of its bytes and the file's size,
+//! and no other write's; several may be under way. Everything else that was issued is *open*:
 //!
 //! * bytes: every sector shows the file as of some change between its last sure one and its last
 //!   issued one. Within a sector never a later change without the earlier ones, between sectors
