@@ -51,7 +51,7 @@ use turn::Turn;
 
 /// An open group takes no further batch beyond this size while a leader is at work.
 const GROUP_LEN_MAX: usize = 8 << 20;
-/// Buffers of finished groups that are kept for the next ones.
+/// Buffers of finished groups that are kept for the next ones, besides one for each flight.
 const SPARE_GROUPS_MAX: usize = 4;
 /// A buffer larger than this is not kept.
 const SPARE_LEN_MAX: usize = 2 << 20;
@@ -128,6 +128,7 @@ struct State<F> {
     flights: VecDeque<InFlight<F>>,
     finished: VecDeque<Finished>,
     spare: Vec<Group>,
+    spare_max: usize,
     /// Set once, never taken back: why nothing more is written.
     refusal: Option<Error>,
     /// Threads that want the writer to themselves, and whether the last turn was one of theirs. A
@@ -181,6 +182,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             flights: VecDeque::new(),
             finished: VecDeque::new(),
             spare: Vec::new(),
+            spare_max: SPARE_GROUPS_MAX + limits.flights_max.min(FLIGHTS_MAX),
             refusal: None,
             alone_waiting: 0,
             alone_last: false,
@@ -662,8 +664,7 @@ impl<S: GroupSink> Drop for Called<'_, S> {
 
 /// The place in which threads wait for the group with this number.
 fn slot(ticket: u64) -> usize {
-    // Below `SLOTS`, so nothing is lost.
-    (ticket % SLOTS as u64) as usize
+    usize::try_from(ticket % SLOTS as u64).unwrap_or(0)
 }
 
 /// The end of a wait.
@@ -840,7 +841,7 @@ impl<F> State<F> {
     /// Keeps the buffers of a group for another.
     fn keep(&mut self, mut group: Group) {
         let small = group.bytes.capacity() <= SPARE_LEN_MAX;
-        if small && self.spare.len() < SPARE_GROUPS_MAX {
+        if small && self.spare.len() < self.spare_max {
             group.clear();
             self.spare.push(group);
         }

@@ -17,7 +17,7 @@ use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::segment_file::{discard, make_ready_dir};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The unit of a direct write.
@@ -31,8 +31,16 @@ const SPARE_MAX: usize = 16;
 #[derive(Default)]
 pub(crate) struct Runway {
     /// The segment that is open for direct writes.
-    file: Option<(u64, Arc<dyn File>)>,
+    strip: Option<Strip>,
     spare: Vec<Vec<u8>>,
+}
+
+/// A segment that is open for direct writes.
+#[derive(Clone)]
+struct Strip {
+    number: u64,
+    file: Arc<dyn File>,
+    path: Arc<Path>,
 }
 
 impl Runway {
@@ -57,12 +65,10 @@ impl Runway {
 
 /// A group on its way to the disk.
 pub(crate) struct SegmentFlight {
-    file: Arc<dyn File>,
-    path: PathBuf,
+    strip: Strip,
     offset: u64,
     /// The blocks, from the first place on that is aligned as they must be.
     bytes: Vec<u8>,
-    segment: u64,
     end_lsn: Lsn,
     batches: u64,
 }
@@ -70,8 +76,8 @@ pub(crate) struct SegmentFlight {
 impl Flight for SegmentFlight {
     fn write(&self) -> Result<()> {
         let blocks = &self.bytes[begin_of(&self.bytes)..];
-        write_all_at(self.file.as_ref(), self.offset, blocks)
-            .map_err(|failure| Error::io("write", &self.path, failure.error))
+        write_all_at(self.strip.file.as_ref(), self.offset, blocks)
+            .map_err(|failure| Error::io("write", &self.strip.path, failure.error))
     }
 }
 
@@ -144,7 +150,7 @@ impl SegmentWriter {
         if !possible {
             return None;
         }
-        let file = self.direct_file()?;
+        let strip = self.strip()?;
         let time_ns = self.time_ns();
         let content_len = group.bytes.len();
         let (behind, mut run) = self.assign(group, 0, time_ns);
@@ -165,11 +171,9 @@ impl SegmentWriter {
             return None;
         };
         let flight = SegmentFlight {
-            file,
-            path: self.path(),
+            strip,
             offset: self.offset,
             bytes,
-            segment: self.header.segment_number,
             end_lsn: self.header.lsn_at(run.offset),
             batches: group.frames.len() as u64,
         };
@@ -180,20 +184,25 @@ impl SegmentWriter {
     }
 
     /// The segment, opened for direct writes.
-    fn direct_file(&mut self) -> Option<Arc<dyn File>> {
+    fn strip(&mut self) -> Option<Strip> {
         let number = self.header.segment_number;
-        let path = self.path();
-        let runway = self.runway.as_mut()?;
-        if let Some((_, file)) = runway.file.as_ref().filter(|(open, _)| *open == number) {
-            return Some(Arc::clone(file));
+        let open = self.runway.as_ref()?.strip.as_ref();
+        if let Some(strip) = open.filter(|strip| strip.number == number) {
+            return Some(strip.clone());
         }
+        let path = self.path();
         let Ok(file) = self.vfs.open(&path, OpenMode::Direct) else {
             // From now on each group is written alone.
             self.runway = None;
             return None;
         };
-        runway.file = Some((number, Arc::clone(&file)));
-        Some(file)
+        let strip = Strip {
+            number,
+            file,
+            path: path.into(),
+        };
+        self.runway.as_mut()?.strip = Some(strip.clone());
+        Some(strip)
     }
 
     /// See [`GroupSink::land`](crate::wal::append::group_committer::GroupSink::land).
@@ -204,7 +213,7 @@ impl SegmentWriter {
         self.durable_lsn = flight.end_lsn;
         self.tail.promise(flight.end_lsn);
         self.view.publish_end(flight.end_lsn);
-        self.tail.acknowledge(flight.segment, flight.end_lsn);
+        self.tail.acknowledge(flight.strip.number, flight.end_lsn);
         if let Some(runway) = &mut self.runway {
             if runway.spare.len() < SPARE_MAX {
                 runway.spare.push(flight.bytes);
