@@ -44,65 +44,67 @@ fn in_flight(groups: u32) -> WalOptions {
 }
 
 /// States of a moment that are looked at, if there are many.
-const SAMPLES: u64 = 40;
+const SAMPLES: u64 = 16;
 
 fn explore(explorer: &mut Explorer, run: &Run, from: usize) {
-    for plan in [Plan::power(from), Plan::process(from)] {
-        let samples = Some(SAMPLES);
-        let recoveries = Some(400);
-        explorer.explore(
-            run,
-            Plan {
-                samples,
-                recoveries,
-                ..plan
-            },
-        );
+    for (plan, samples) in [
+        (Plan::power(from), SAMPLES),
+        (Plan::process(from), SAMPLES / 4),
+    ] {
+        let plan = Plan {
+            samples: Some(samples),
+            recoveries: Some(400),
+            ..plan
+        };
+        explorer.explore(run, plan);
     }
 }
 
 /// What comes before the bar brings the log to where groups take off; what comes behind it is
 /// looked at.
-const SCRIPTS: [(&str, &str); 17] = [
-    ("the first groups of a log", "|poo"),
-    ("flights of one block", "p|o"),
-    ("flights of several blocks", "p|O"),
-    ("flights behind flights", "poO|oO"),
-    ("an append that flies alone", "po|ao"),
-    ("a batch of several frames between", "po|lo"),
-    ("rotation between", "po|fo"),
-    ("rotation between flights that fill a segment", "pf|oOof"),
-    ("a checkpoint between", "po|co"),
-    ("a mark between", "po|mo"),
-    ("a sync between", "po|so"),
-    ("truncation inside a segment", "poo|to"),
-    ("truncation of segments", "pofOfo|to"),
-    ("truncation of everything, and closing", "poco|uro"),
-    ("closing and going on", "po|rpo"),
-    ("the death of the process", "po|kpo"),
-    ("the death of the process behind a rotation", "pofpo|kako"),
+const SCRIPTS: [(&str, &str); 19] = [
+    ("the first groups of a log", "|Poo"),
+    ("flights of one block", "P|o"),
+    ("flights of several blocks", "P|O"),
+    ("flights behind flights", "PoO|oO"),
+    ("an append that flies alone", "Po|ao"),
+    ("a batch of several frames between", "Po|lo"),
+    ("rotation between", "Po|fo"),
+    ("rotation between flights that fill a segment", "Pf|oOof"),
+    ("a checkpoint between", "Po|co"),
+    (
+        "space that was prepared ahead, and is not durable",
+        "Ph|pooOp",
+    ),
+    ("a prepared file for the next segment", "Phfp|op"),
+    ("a mark between", "Po|mo"),
+    ("a sync between", "Po|so"),
+    ("truncation inside a segment", "Poo|to"),
+    ("truncation of segments", "PofOfo|to"),
+    ("truncation of everything, and closing", "Poco|uro"),
+    ("closing and going on", "Po|rPo"),
+    ("the death of the process", "Po|kPo"),
+    ("the death of the process behind a rotation", "Pofpo|kako"),
 ];
 
 #[test]
 fn every_step_between_flights_survives() {
     let mut explorer = Explorer::new("every_step_between_flights_survives", seed());
     let mut overtook = 0;
-    for groups in [2, 4] {
-        for sector_len in [512, 4096] {
-            for (_, script) in SCRIPTS {
-                let (before, steps) = script.split_once('|').unwrap();
-                let mut run = Run::with(seed(), sector_len, in_flight(groups));
-                run.apply_all(&Op::parse(before));
-                let from = run.model.steps.len();
-                run.apply_all(&Op::parse(steps));
-                overtook += run.overtook;
-                explore(&mut explorer, &run, from);
-            }
+    for (groups, sector_len) in [(2, 4096), (4, 512)] {
+        for (_, script) in SCRIPTS {
+            let (before, steps) = script.split_once('|').unwrap();
+            let mut run = Run::with(seed(), sector_len, in_flight(groups));
+            run.apply_all(&Op::parse(before));
+            let from = run.model.steps.len();
+            run.apply_all(&Op::parse(steps));
+            overtook += run.overtook;
+            explore(&mut explorer, &run, from);
         }
     }
-    explorer.report(10_000);
-    assert!(explorer.holes > 1_000, "{} holes", explorer.holes);
-    assert!(overtook > 200, "{overtook} groups overtook another");
+    explorer.report(5_000);
+    assert!(explorer.holes > 100, "{} holes", explorer.holes);
+    assert!(overtook > 50, "{overtook} groups overtook another");
 }
 
 /// A log that was written without flights has recycled segments, with old bytes behind their end,
@@ -110,29 +112,27 @@ fn every_step_between_flights_survives() {
 #[test]
 fn a_log_goes_on_with_and_without_flights() {
     let mut explorer = Explorer::new("a_log_goes_on_with_and_without_flights", seed());
-    for sector_len in [512, 4096] {
-        for (without, with) in [("ab", "po"), ("faft", "po"), ("faftfab", "pOf")] {
-            let mut run = Run::with(seed(), sector_len, in_flight(1));
-            run.apply_all(&Op::parse(without));
-            for groups in [4, 1, 2] {
-                let from = run.model.steps.len();
-                run.options = in_flight(groups);
-                run.apply(Op::Reopen);
-                run.apply_all(&Op::parse(if groups == 1 { "bpa" } else { with }));
-                explore(&mut explorer, &run, from);
-            }
+    for (sector_len, without, with) in [(4096, "ab", "Po"), (512, "faft", "Po")] {
+        let mut run = Run::with(seed(), sector_len, in_flight(1));
+        run.apply_all(&Op::parse(without));
+        for groups in [4, 1, 2] {
+            let from = run.model.steps.len();
+            run.options = in_flight(groups);
+            run.apply(Op::Reopen);
+            run.apply_all(&Op::parse(if groups == 1 { "bPa" } else { with }));
+            explore(&mut explorer, &run, from);
         }
     }
-    explorer.report(1_000);
-    assert!(explorer.holes > 100, "{} holes", explorer.holes);
+    explorer.report(500);
+    assert!(explorer.holes > 10, "{} holes", explorer.holes);
 }
 
 #[test]
 fn flights_of_many_threads_survive() {
     let mut explorer = Explorer::new("flights_of_many_threads_survive", seed());
-    for round in 0..8 {
+    for round in 0..4 {
         let groups = if round % 2 == 0 { 4 } else { 2 };
-        let sector_len = if round < 4 { 512 } else { 4096 };
+        let sector_len = if round < 2 { 512 } else { 4096 };
         let mut run = Run::with(seed() + round, sector_len, in_flight(groups));
         run.append_in_threads(6, 6);
         explore(&mut explorer, &run, 1);
@@ -145,7 +145,7 @@ fn flights_of_many_threads_survive() {
 fn long_workloads_with_flights_and_crashes_between_survive() {
     let name = "long_workloads_with_flights_and_crashes_between_survive";
     let mut explorer = Explorer::new(name, seed());
-    let wanted = images_wanted() / 10;
+    let wanted = images_wanted() / 50;
     for seed in seed().. {
         if explorer.checked >= wanted {
             break;
@@ -166,12 +166,12 @@ fn long_workloads_with_flights_and_crashes_between_survive() {
         }
     }
     explorer.report(wanted);
-    assert!(explorer.holes > wanted / 100, "{} holes", explorer.holes);
+    assert!(explorer.holes > wanted / 200, "{} holes", explorer.holes);
 }
 
 /// Random operations, of all kinds, flights most of all.
 fn workload(rng: &mut Rng, len: usize) -> Vec<Op> {
-    let letters = b"ppppooooOOablwffctumsrk";
+    let letters = b"PPPPooooOOablwffhppctumsrk";
     let mut pick = || letters[usize::try_from(rng.below(letters.len() as u64)).unwrap()];
     let text: String = (0..len).map(|_| char::from(pick())).collect();
     Op::parse(&text)

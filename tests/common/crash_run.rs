@@ -78,7 +78,7 @@ pub(crate) enum Op {
     /// `k`: the process is killed, and another one opens the log on the same running machine: what
     /// was written is there, durable or not.
     Kill,
-    /// `p`: two batches appended without waiting, which are one group.
+    /// `P`: two batches appended without waiting, which are one group.
     Pair,
     /// `o`: three groups of two batches, each written while the one before is being written, so
     /// that the last one returns first.
@@ -88,7 +88,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    const LETTERS: [(char, Op); 16] = [
+    const LETTERS: [(char, Op); 19] = [
         ('a', Op::Append),
         ('d', Op::AppendDurable),
         ('b', Op::Batch),
@@ -105,7 +105,7 @@ impl Op {
         ('m', Op::Mark),
         ('r', Op::Reopen),
         ('k', Op::Kill),
-        ('p', Op::Pair),
+        ('P', Op::Pair),
         ('o', Op::Overtake),
         ('O', Op::OvertakeWide),
     ];

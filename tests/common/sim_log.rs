@@ -234,11 +234,11 @@ impl Ledger {
         }
     }
 
-    /// Like [`note`](Self::note), of a batch that was appended without waiting: it may be in doubt
-    /// with others.
+    /// Like [`note`](Self::note), of a batch that was appended without waiting: it may have failed
+    /// with others, each of which is told why.
     fn note_later(&mut self, count: usize, len: usize, told: Result<Receipt, Error>) {
-        let doubtful = |error: &Error| error.kind() == ErrorKind::Indeterminate;
-        let again = self.poisoned && told.as_ref().is_err_and(doubtful);
+        let first = |error: &Error| error.kind() != ErrorKind::Poisoned;
+        let again = self.poisoned && told.as_ref().is_err_and(first);
         if again {
             self.poisoned = false;
         }
