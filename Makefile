@@ -96,7 +96,7 @@ tsan: library
 	export RUSTC_BOOTSTRAP=1 DURALOG_TEST_LIBRARY=$(RELEASE); \
 	export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp history_size=4"; \
 	export RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"; \
-	$(TSAN_TEST) --test threads --test processes -- --test-threads=1; \
+	$(TSAN_TEST) --test threads --test processes --test without_waiting -- --test-threads=1; \
 	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
 	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
 

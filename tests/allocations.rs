@@ -15,7 +15,7 @@
 )]
 #![allow(unsafe_code)] // a global allocator, which forwards to the system's
 
-use duralog::{Durability, ErrorKind, OpenHow, Record, SyncMode, Wal, WalOptions};
+use duralog::{BatchSource, Durability, ErrorKind, OpenHow, Record, SyncMode, Wal, WalOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -192,6 +192,82 @@ fn threads_that_append_together_allocate_nothing_in_steady_state() {
     assert!(allocations <= 10, "{allocations} in 1600 appends");
 }
 
+/// With groups in flight there are buffers for each of them, and one may meet its largest group
+/// late; they do not grow with the number of appends.
+#[test]
+fn groups_in_flight_allocate_nothing_in_steady_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions {
+        groups_in_flight_max: 4,
+        ..options(SyncMode::Every)
+    };
+    let wal = Arc::new(Wal::open(directory.path().join("log"), &options).unwrap());
+    let barrier = Arc::new(Barrier::new(8));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (wal, barrier) = (Arc::clone(&wal), Arc::clone(&barrier));
+            std::thread::spawn(move || {
+                append_some(&wal, 100);
+                barrier.wait();
+                count(|| append_some(&wal, 250))
+            })
+        })
+        .collect();
+    let allocations: u64 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+    assert!(allocations <= 60, "{allocations} in 4000 appends");
+    let value = [7; 100];
+    let later = |times: u64| {
+        for _ in 0..times {
+            wal.append_later(&Values([&value; 3]), Durability::AsOpened)
+                .unwrap();
+        }
+        let (untold, _) = wal.tickets().unwrap();
+        assert_eq!(untold, times);
+        while wal.tickets().unwrap().1 < times {
+            std::thread::yield_now();
+        }
+    };
+    let told = |last: u64| assert!(wal.wait_for(last, None).unwrap().is_some());
+    later(2_000);
+    told(2_000);
+    // How many batches meet in one group is not the same each time.
+    let allocations = count(|| later(2_000));
+    assert!(allocations <= 40, "{allocations} in 2000 appends");
+    assert_eq!(count(|| told(4_000)), 0);
+}
+
+/// A batch that can be appended without waiting.
+struct Values<'a>([&'a [u8]; 3]);
+
+impl BatchSource for Values<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn record(&self, index: usize) -> Record<'_> {
+        Record::put(b"key", self.0[index])
+    }
+}
+
+#[test]
+fn batches_that_wait_in_the_process_allocate_nothing_in_steady_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions {
+        buffer_bytes_max: 64 << 10,
+        ..options(SyncMode::Manual)
+    };
+    let wal = Wal::open(directory.path().join("log"), &options).unwrap();
+    append_some(&wal, 2_000);
+    assert_eq!(count(|| append_some(&wal, 5_000)), 0);
+    let syncs = count(|| {
+        for _ in 0..20 {
+            append_some(&wal, 10);
+            wal.sync().unwrap();
+        }
+    });
+    assert_eq!(syncs, 0);
+}
+
 #[test]
 fn reading_small_batches_allocates_nothing_in_steady_state() {
     let directory = tempfile::tempdir().unwrap();
@@ -321,13 +397,15 @@ fn what_does_not_fit_into_memory_is_refused_and_the_handle_goes_on() {
 
 // ---- the n-th allocation -------------------------------------------------------------------------
 
-/// Set in a child: directory, allocations until one is refused, and how many are then.
+/// Set in a child: directory, allocations until one is refused, how many are then, and how many
+/// groups may be in flight; if that is not 1, batches are appended without waiting.
 const CHILD: &str = "DURALOG_ALLOCATION_CHILD";
 /// Batches in one run of the child.
 const BATCHES: u8 = 24;
 
-fn small_segments() -> WalOptions {
+fn small_segments(groups_in_flight_max: u32) -> WalOptions {
     WalOptions {
+        groups_in_flight_max,
         segment_bytes_max: 64 << 10,
         ..WalOptions::default()
     }
@@ -346,7 +424,38 @@ fn append_batch(wal: &Wal, number: u8) -> bool {
     }
     let keys = [[number, 0], [number, 1], [number, 2]];
     let records = [0, 1, 2].map(|at| Record::put(&keys[at], &values[at]));
-    match wal.append_batch(&records, Durability::AsOpened) {
+    is_acknowledged(wal.append_batch(&records, Durability::AsOpened))
+}
+
+/// Like [`append_batch`], without waiting: the ticket, if it was taken.
+fn append_later(wal: &Wal, number: u8) -> Option<u64> {
+    let mut values = [[0; 4_000]; 3];
+    for (index, value) in (0..).zip(&mut values) {
+        fill(number, index, value);
+    }
+    let keys = [[number, 0], [number, 1], [number, 2]];
+    let batch = Pairs([0, 1, 2].map(|at| (&keys[at], &values[at])));
+    let ticket = wal.append_later(&batch, Durability::AsOpened);
+    let ticket_given = ticket.as_ref().ok().copied();
+    is_acknowledged(ticket);
+    ticket_given
+}
+
+struct Pairs<'a>([(&'a [u8; 2], &'a [u8; 4_000]); 3]);
+
+impl BatchSource for Pairs<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn record(&self, index: usize) -> Record<'_> {
+        let (key, value) = self.0[index];
+        Record::put(key, value)
+    }
+}
+
+fn is_acknowledged<T>(result: Result<T, duralog::Error>) -> bool {
+    match result {
         Ok(_) => true,
         Err(error) => {
             let kind = error.kind();
@@ -400,9 +509,10 @@ fn child_that_runs_out_of_memory() {
     let directory = PathBuf::from(parts.next().unwrap());
     let until: i64 = parts.next().unwrap().parse().unwrap();
     let many: i64 = parts.next().unwrap().parse().unwrap();
+    let groups: u32 = parts.next().unwrap().parse().unwrap();
     let path = directory.join("log");
     let mut acknowledged = File::create(directory.join("acknowledged")).unwrap();
-    let options = small_segments();
+    let options = small_segments(groups);
     REFUSED_MAX.store(many, Ordering::Relaxed);
     let before = TOTAL.load(Ordering::Relaxed);
     UNTIL_REFUSED.store(until, Ordering::Relaxed);
@@ -416,8 +526,19 @@ fn child_that_runs_out_of_memory() {
         };
         // A new handle each so many batches, so that opening is part of it.
         let behind = BATCHES.min(number + 8);
-        while number < behind {
-            if append_batch(&wal, number) {
+        let mut tickets = [None; 8];
+        if groups > 1 {
+            for (ticket, number) in tickets.iter_mut().zip(number..behind) {
+                *ticket = append_later(&wal, number);
+            }
+        }
+        for ticket in tickets.iter().take(usize::from(behind - number)) {
+            let good = match (groups, ticket) {
+                (1, _) => append_batch(&wal, number),
+                (_, Some(ticket)) => is_acknowledged(wal.wait_for(*ticket, None)),
+                (_, None) => false,
+            };
+            if good {
                 told |= 1 << number;
                 acknowledged.write_all(&[number]).unwrap();
             }
@@ -438,7 +559,7 @@ fn child_that_runs_out_of_memory() {
 }
 
 /// Runs a child and checks what it left; how many allocations it made, if it came to its end.
-fn run_child(until: i64, many: i64) -> Option<u64> {
+fn run_child(until: i64, many: i64, groups: u32) -> Option<u64> {
     let shm = Path::new("/dev/shm");
     let directory = match shm.is_dir() {
         true => tempfile::tempdir_in(shm).unwrap(),
@@ -452,7 +573,7 @@ fn run_child(until: i64, many: i64) -> Option<u64> {
         ])
         .env(
             CHILD,
-            format!("{} {until} {many}", directory.path().display()),
+            format!("{} {until} {many} {groups}", directory.path().display()),
         )
         .env("RUST_BACKTRACE", "0")
         .output()
@@ -472,7 +593,7 @@ fn run_child(until: i64, many: i64) -> Option<u64> {
         .iter()
         .fold(0u32, |all, number| all | 1 << number);
     let path = directory.path().join("log");
-    let wal = Wal::open(&path, &small_segments()).unwrap();
+    let wal = Wal::open(&path, &small_segments(1)).unwrap();
     let found = read_all(&wal).unwrap();
     assert_eq!(found & told, told, "allocation {until}: {told:b} {found:b}");
     // And it can be written to.
@@ -487,11 +608,21 @@ fn run_child(until: i64, many: i64) -> Option<u64> {
 
 #[test]
 fn the_nth_allocation_fails_and_nothing_acknowledged_is_lost() {
+    each_allocation_fails(1, &[1, i64::MAX]);
+}
+
+/// The threads that lead share in the allocations, so that the n-th is not the same in each run.
+#[test]
+fn the_nth_allocation_fails_and_nothing_on_its_way_is_lost() {
+    each_allocation_fails(4, &[1]);
+}
+
+fn each_allocation_fails(groups: u32, how_many: &'static [i64]) {
     if std::env::var_os(CHILD).is_some() {
         return;
     }
     let begun = Instant::now();
-    let total = run_child(i64::MAX, 1).unwrap();
+    let total = run_child(i64::MAX, 1, groups).unwrap();
     assert!(total > 50, "{total}");
     let next = Arc::new(AtomicI64::new(0));
     let survived = Arc::new(AtomicU64::new(0));
@@ -504,8 +635,8 @@ fn the_nth_allocation_fails_and_nothing_acknowledged_is_lost() {
                 if until >= last {
                     break;
                 }
-                for many in [1, i64::MAX] {
-                    let ended = run_child(until, many).is_some();
+                for &many in how_many {
+                    let ended = run_child(until, many, groups).is_some();
                     survived.fetch_add(u64::from(ended), Ordering::Relaxed);
                 }
             })
@@ -515,8 +646,9 @@ fn the_nth_allocation_fails_and_nothing_acknowledged_is_lost() {
         thread.join().unwrap();
     }
     say(&format!(
-        "{total} allocations, each failed once and from then on: {} children went on, the others \
-         aborted, {:.1} s",
+        "{total} allocations, each failed in {} ways, up to {groups} groups in flight: {} children \
+         went on, the others aborted, {:.1} s",
+        how_many.len(),
         survived.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64()
     ));

@@ -344,7 +344,7 @@ fn every_call_fails_once_and_from_then_on() {
 
 /// What fails while groups are in flight, or batches wait in the process: calls that write.
 fn faults_of_writing(call: Call) -> Vec<Fault> {
-    use errno::{EIO, ENOSPC};
+    use errno::{EIO, EMFILE, ENOSPC};
     match call {
         Call::Write | Call::Allocate => {
             vec![
@@ -354,9 +354,11 @@ fn faults_of_writing(call: Call) -> Vec<Fault> {
             ]
         }
         Call::SyncData => vec![Fault::Error(EIO), Fault::ErrorAfter(EIO)],
-        Call::Open | Call::Create | Call::Rename | Call::SyncDir | Call::Unlink => {
+        Call::Open => vec![Fault::Error(EIO), Fault::Error(EMFILE)],
+        Call::Create | Call::Rename | Call::SyncDir => {
             vec![Fault::Error(EIO), Fault::Error(ENOSPC)]
         }
+        Call::Unlink => vec![Fault::Error(EIO)],
         _ => vec![],
     }
 }

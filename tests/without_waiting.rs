@@ -421,7 +421,7 @@ fn a_receipt_is_that_of_the_batch_in_the_log_whatever_comes_between() {
                 }
                 other => {
                     match other {
-                        36 => drop(wal.checkpoint(b"data").unwrap()),
+                        36 => assert!(wal.checkpoint(b"data").is_ok()),
                         37 => wal.mark().unwrap(),
                         38 => wal.sync().unwrap(),
                         _ => {
@@ -439,7 +439,7 @@ fn a_receipt_is_that_of_the_batch_in_the_log_whatever_comes_between() {
             receipts.push(receipt);
         }
         wal.sync().unwrap();
-        rotations += wal.stat().unwrap().rotation_count;
+        rotations += wal.stat().unwrap().last_segment - 1;
         let expected: Vec<_> = receipts.iter().map(in_short).collect();
         assert_eq!(batches(&wal), expected, "round {round} of seed {seed}");
         for receipt in &receipts {
@@ -453,7 +453,7 @@ fn a_receipt_is_that_of_the_batch_in_the_log_whatever_comes_between() {
         wal.truncate(last.seq).unwrap();
         assert!(records(&wal).is_empty());
     }
-    assert!(rotations > 40, "{rotations}");
+    assert!(rotations > 20, "{rotations}");
 }
 
 #[test]
@@ -504,10 +504,11 @@ fn receipts_hold_when_threads_mix_buffered_and_durable_appends() {
 
 #[test]
 fn readers_see_what_is_written_and_no_more() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    let wal = Wal::open(&path, &options(SyncMode::Manual, 1, 4_000)).unwrap();
-    let reader = Wal::open(&path, &read_only()).unwrap();
+    // Where nothing happens in the background, which would write the buffer after a moment.
+    let disk = Arc::new(SimDisk::new(1));
+    let options = options(SyncMode::Manual, 1, 4_000);
+    let wal = Wal::open_on(disk.clone(), "/log", &options).unwrap();
+    let reader = Wal::open_on(disk, "/log", &read_only()).unwrap();
     let seen = || (records(&wal).len(), records(&reader).len());
     append(&wal, 1, 100, Durability::AsOpened);
     append(&wal, 1, 100, Durability::AsOpened);
@@ -575,17 +576,17 @@ fn child_that_is_killed() {
 fn a_killed_process_loses_its_buffer_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let mut kept = Vec::new();
+    let mut found = Vec::new();
+    let mut lost = 0;
     for round in 0..5 {
+        let mut told = found.clone();
         let mut command = again("child_that_is_killed", "child");
         let mut child = Reporter::start(command.env("DURALOG_LOG", &path));
         for batch in 0..20 {
             let text = format!("{round}/{batch}");
             child.tell(&text);
             child.expect("done");
-            if batch < 10 {
-                kept.push(text);
-            }
+            told.push(text);
             if batch == 9 {
                 child.tell("sync");
                 child.expect("done");
@@ -593,8 +594,16 @@ fn a_killed_process_loses_its_buffer_and_nothing_else() {
         }
         child.kill();
         child.finish();
-        assert_eq!(texts(&path), kept);
+        let least = told.len() - 10;
+        found = texts(&path);
+        // More than what was synced is there if the buffer was written after a moment.
+        assert!((least..=told.len()).contains(&found.len()), "{found:?}");
+        assert_eq!(found, told[..found.len()]);
+        lost += told.len() - found.len();
     }
+    say(&format!(
+        "buffer: {lost} of 50 batches in it were lost with the process"
+    ));
 }
 
 fn texts(path: &Path) -> Vec<String> {
