@@ -28,7 +28,9 @@ SUITE_SECONDS_MAX = 420
 SUITES = (
     ["--lib"],
     ["--test", "log", "--test", "repair", "--test", "prepare"],
+    ["--test", "direct_writes", "--test", "without_waiting"],
     ["--test", "crash_points"],
+    ["--test", "crash_flights"],
     ["--test", "evidence"],
     ["--test", "faults"],
     ["--test", "damage"],
@@ -39,6 +41,12 @@ WRITER = "src/wal/append/segment_writer.rs"
 ROTATION = "src/wal/append/segment_writer/rotation.rs"
 RETENTION = "src/wal/append/segment_writer/retention.rs"
 COMMITTER = "src/wal/append/group_committer.rs"
+TURN = "src/wal/append/group_committer/turn.rs"
+TICKETS = "src/wal/append/group_committer/tickets.rs"
+FORETOLD = "src/wal/append/group_committer/foretold.rs"
+GROUP = "src/wal/append/group.rs"
+FLIGHT = "src/wal/append/segment_writer/flight.rs"
+SIM_DISK = "src/vfs/sim/disk.rs"
 READER = "src/wal/replay/segment_reader.rs"
 FILES = "src/wal/segment_file.rs"
 OPEN = "src/wal/open.rs"
@@ -80,10 +88,35 @@ MUTANTS = (
     Mutant("evidence is not compared", JUDGE, "below_evidence: walked.stop.lsn < evidence.lsn,", "below_evidence: false,"),
     Mutant("no look for live frames beyond", JUDGE, "if !walked.structure.sealed && walked.read_error.is_none() {", "if false {"),
     Mutant("control file is no evidence", JUDGE, "evidence.raise(control.durable_lsn, EvidenceSource::Control);", "let _ = control;"),
-    Mutant("failure does not poison", COMMITTER, "if state.refusal.is_none() {", "if false {"),
+    Mutant("failure does not poison", COMMITTER, "if self.refusal.is_none() {", "if false {"),
     Mutant("acknowledged before the write", COMMITTER, "        let ticket = state.ticket;\n", "        let ticket = state.ticket;\n        if state.leading {\n            return Ok(Receipt::default());\n        }\n"),
-    Mutant("only the leader's group is told of a failure", COMMITTER, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>"),
-    Mutant("nobody is woken", COMMITTER, "        self.committer.done.notify_all();", ""),
+    Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>"),
+    Mutant("nobody is woken", COMMITTER, "            self.slots[slot(ticket)].notify_all();", ""),
+    Mutant("no thread is woken to lead", COMMITTER, "            self.slots[slot(state.ticket)].notify_one();", ""),
+    Mutant("flight lands before those ahead of it", TURN, "state.flights.front().is_some_and(|f| f.ended.is_some())", "state.flights.iter().any(|f| f.ended.is_some()) && { let ended = state.flights.iter().position(|f| f.ended.is_some()); state.flights.swap(0, ended.unwrap_or(0)); true }"),
+    Mutant("flight behind one that failed is good", TURN, "(Ok(()), Some(earlier), _) => GroupOutcome::doubtful(&group, earlier.duplicate()),", "(Ok(()), Some(_), _) => GroupOutcome::good(&group),"),
+    Mutant("group is not padded", FLIGHT, "        if len == 0 {\n            return;", "        if len > 0 || len == 0 {\n            return;"),
+    Mutant("group in flight shares its last block", FLIGHT, "let fits = run.offset % BLOCK_LEN == 0 && ", "run.offset = run.offset.max(64) - 64;\n        let fits = "),
+    Mutant("durable mark of a flight that has not landed", FLIGHT, "        self.advance(&run);\n        Some(flight)", "        self.advance(&run);\n        self.durable_lsn = flight.end_lsn;\n        Some(flight)"),
+    Mutant("tail page promises a flight that has not landed", FLIGHT, "        self.advance(&run);\n        Some(flight)", "        self.advance(&run);\n        self.tail.promise(flight.end_lsn);\n        Some(flight)"),
+    Mutant("readers see a flight that has not landed", FLIGHT, "        self.advance(&run);\n        Some(flight)", "        self.advance(&run);\n        self.view.publish_end(flight.end_lsn);\n        Some(flight)"),
+    Mutant("flight goes where nothing is prepared", FLIGHT, " && self.has_room(run.offset);", ";"),
+    Mutant("flight in a lazy mode", OPEN, "2.. if options.sync_mode == SyncMode::Every =>", "2.. =>"),
+    Mutant("writes in flight are not durable", SIM_DISK, "direct: mode == OpenMode::Direct,", "direct: false,"),
+    Mutant("write in flight is not durable", VFS, "libc::O_DIRECT | libc::O_DSYNC", "libc::O_DIRECT"),
+    Mutant("a full batch alone does not wait for flights", COMMITTER, "let busy = state.leading || !state.flights.is_empty();", "let busy = state.leading;"),
+    Mutant("recycled while groups are in flight", RETENTION, "self.runway.is_none() && self.in_place;", "self.in_place;"),
+    Mutant("ticket is told twice", TICKETS, "        let mut settled = self.untold.drain(..=last);\n        let told = settled.len() as u64;\n        let result = settled.next_back().flatten();\n        drop(settled);\n", "        let result = self.untold.get(last)?.as_ref().map(|told| told.as_ref().map(|told| *told).map_err(Error::duplicate));\n        let (told, first_failed) = (0, None::<usize>);\n"),
+    Mutant("ticket is settled by its append", TICKETS, "self.untold.push_back(None);", "self.untold.push_back(Some(Ok(Receipt::default())));\n        self.settled += 1;"),
+    Mutant("failure of a ticket is passed over", TICKETS, "        let last = first_failed.unwrap_or(index);", "        let last = first_failed.map_or(index, |_| index);"),
+    Mutant("nobody rings when a ticket is settled", TICKETS, "            ring();", "            let _ = ring;"),
+    Mutant("what nobody leads stays after a failure", COMMITTER, "while state.open.wanted && self.may_lead(&state) {", "while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {"),
+    Mutant("woken threads still count as waiting", COMMITTER, "            state.waiting[slot(ticket)] = 0;\n", ""),
+    Mutant("buffer is passed by who works alone", COMMITTER, "(state.foretold.is_some()\n                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));", "(state.ticket == open && state.waiting[slot(state.ticket)] == 0);"),
+    Mutant("buffer is dropped by sync and close", COMMITTER, "            } else if orphans {\n                state = self.lead(state);", "            } else if orphans {\n                drop(state.swap_open());"),
+    Mutant("receipts are foretold without the SEAL", FORETOLD, "self.lsn = Lsn(self.lsn.0 + HEADER_LEN as u64);", ""),
+    Mutant("receipts are foretold without the COMMIT", FORETOLD, "let commit = u64::from(frame.flags & frame_flag::SOLO == 0);", "let commit = 0;"),
+    Mutant("buffered batch that finds no space is forgotten", COMMITTER, "outcome.poison |= failed.any(|frame| frame.owner == Owner::Nobody);", "let _ = &mut failed;"),
     Mutant("readers see a group before it is synced", WRITER, "        self.unsynced_batches += batches;\n", "        self.unsynced_batches += batches;\n        self.publish();\n"),
     Mutant("recycled file keeps its salt", ROTATION, "salt: new_salt(self.vfs.as_ref()).map_err(RotateFault::fatal)?,", "salt: self.header.salt,"),
     Mutant("no gap in the LSNs after an unclean end", RESTART, "    let least = end.0.checked_add(LSN_GAP_MIN)?;", "    if end.0 > 0 {\n        return Some(end);\n    }\n    let least = end.0.checked_add(LSN_GAP_MIN)?;"),

@@ -2,11 +2,11 @@
  * Opens a log that a power cut left, as a user would, and compares it with what the threads of
  * powercut_threads.c were promised. $POWERCUT_ACKS names a file of what had been printed before.
  *
- *     powercut_check_threads LOG
+ *     powercut_check_threads LOG [AHEAD]
  *
  * Of each thread: every acknowledged batch is there, whole and right, under the sequence number that
- * it was told, unless it was truncated; at most the one that was being appended is there besides;
- * in order, without gaps. Nothing is partial, and records of a batch stand together.
+ * it was told, unless it was truncated; at most the one that was being appended is there besides (or
+ * AHEAD of them); in order, without gaps. Nothing is partial, and records of a batch stand together.
  */
 
 #include "powercut_check.h"
@@ -16,6 +16,7 @@ enum { BATCHES_MAX = 1000 };
 static uint64_t seqs[WORKLOAD_THREADS][BATCHES_MAX]; /* of acknowledged batches; 0: not one */
 static uint32_t acked[WORKLOAD_THREADS];
 static uint64_t truncating, truncated;
+static uint32_t ahead = 1;
 
 static void read_acks(void)
 {
@@ -106,7 +107,7 @@ static uint64_t check(const char *how, wal_t *wal, int after)
         if (walk.last[t] < acked[t] && last_seq > truncating)
             fail("%s: batch %u of thread %u was acknowledged, the last one there is %u", how,
                  acked[t], t, walk.last[t]);
-        if (walk.last[t] > acked[t] + 1)
+        if (walk.last[t] > acked[t] + ahead)
             fail("%s: batch %u of thread %u was never appended", how, walk.last[t], t);
     }
     /* No acknowledged record after what was, or was being, truncated is missing at the front. */
@@ -123,8 +124,10 @@ static uint64_t check(const char *how, wal_t *wal, int after)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
+    if (argc == 3)
+        ahead = (uint32_t)strtoul(argv[2], NULL, 10);
     read_acks();
     uint32_t any = 0;
     for (uint32_t t = 0; t < WORKLOAD_THREADS; t++)

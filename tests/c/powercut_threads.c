@@ -12,6 +12,10 @@
  *     free    each thread tells by itself, at once
  *     bursts  when every thread's append has returned, one thread tells for all: nothing is on its
  *             way at that moment, so nothing at all may be in doubt
+ *     flights as free, with up to 4 groups in flight at once
+ *     async   as flights; but one thread appends the batches of all without waiting, and asks what
+ *             became of each when WORKLOAD_AHEAD batches more of its thread have been appended. It
+ *             makes no checkpoints and does not truncate.
  *     early   as free; but what it acknowledges is not durable: a mistake that must be found
  */
 
@@ -50,7 +54,7 @@ static void tell(const char *what, uint64_t seq)
     fflush(stdout);
 }
 
-static void append(uint32_t thread, uint32_t batch)
+static void append(uint32_t thread, uint32_t batch, uint64_t *ticket)
 {
     workload_record_t records[WORKLOAD_COUNT_MAX];
     wal_op_t ops[WORKLOAD_COUNT_MAX] = {{0}};
@@ -63,7 +67,10 @@ static void append(uint32_t thread, uint32_t batch)
         ops[i].value = records[i].value;
         ops[i].value_len = records[i].value_len;
     }
-    must(wal_append_batch(wal, ops, records_count, 0, &seqs[thread]), "wal_append_batch");
+    if (ticket != NULL)
+        must(wal_append_batch_async(wal, ops, records_count, 0, ticket), "wal_append_batch_async");
+    else
+        must(wal_append_batch(wal, ops, records_count, 0, &seqs[thread]), "wal_append_batch");
 }
 
 static void meet(void)
@@ -77,7 +84,7 @@ static void *work(void *number)
     const uint32_t thread = *(const uint32_t *)number;
     static uint64_t up_to; /* of thread 0 */
     for (uint32_t batch = first; batch < first + count; batch++) {
-        append(thread, batch);
+        append(thread, batch, NULL);
         meet();
         if (!bursts)
             tell_ack(thread, batch);
@@ -98,6 +105,21 @@ static void *work(void *number)
     return NULL;
 }
 
+static void work_without_waiting(void)
+{
+    uint64_t tickets[WORKLOAD_AHEAD][WORKLOAD_THREADS];
+    for (uint32_t batch = first; batch < first + count + WORKLOAD_AHEAD; batch++)
+        for (uint32_t t = 0; t < WORKLOAD_THREADS; t++) {
+            uint64_t *ticket = &tickets[batch % WORKLOAD_AHEAD][t];
+            if (batch >= first + WORKLOAD_AHEAD) {
+                must(wal_wait_ticket(wal, *ticket, -1, &seqs[t], NULL), "wal_wait_ticket");
+                tell_ack(t, batch - WORKLOAD_AHEAD);
+            }
+            if (batch < first + count)
+                append(t, batch, ticket);
+        }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5)
@@ -109,6 +131,9 @@ int main(int argc, char **argv)
     options.sync_mode = strcmp(argv[4], "early") == 0 ? WAL_SYNC_MANUAL : WAL_SYNC_EVERY;
     count = (uint32_t)strtoul(argv[3], NULL, 10);
     bursts = strcmp(argv[4], "bursts") == 0;
+    const int async = strcmp(argv[4], "async") == 0;
+    if (async || strcmp(argv[4], "flights") == 0)
+        options.groups_in_flight_max = 4;
     if (pthread_barrier_init(&barrier, NULL, WORKLOAD_THREADS) != 0)
         return 2;
     for (uint32_t round = 0; round < rounds; round++) {
@@ -116,12 +141,14 @@ int main(int argc, char **argv)
         uint32_t numbers[WORKLOAD_THREADS];
         first = 1 + round * count;
         must(wal_open(argv[1], &options, &wal), "wal_open");
-        for (uint32_t t = 0; t < WORKLOAD_THREADS; t++) {
+        if (async)
+            work_without_waiting();
+        for (uint32_t t = 0; t < WORKLOAD_THREADS && !async; t++) {
             numbers[t] = t;
             if (pthread_create(&threads[t], NULL, work, &numbers[t]) != 0)
                 return 2;
         }
-        for (uint32_t t = 0; t < WORKLOAD_THREADS; t++)
+        for (uint32_t t = 0; t < WORKLOAD_THREADS && !async; t++)
             pthread_join(threads[t], NULL);
         must(wal_close(wal), "wal_close");
     }

@@ -60,6 +60,8 @@ static inline void workload_record(uint32_t batch, uint32_t index, workload_reco
 /* ---- several threads (powercut_threads.c, powercut_check_threads.c) ---- */
 
 enum { WORKLOAD_THREADS = 4 };
+/* Batches of a thread that may be on their way when it does not wait. */
+enum { WORKLOAD_AHEAD = 3 };
 
 static inline uint32_t workload_thread_count(uint32_t thread, uint32_t batch)
 {
