@@ -93,7 +93,7 @@ FUZZ_SECONDS ?= 300
 
 fuzz:
 	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then set -ex; \
-	for name in segment open packed event; do mkdir -p $(TARGET)/fuzz/found/$$name; \
+	for name in segment open packed event index; do mkdir -p $(TARGET)/fuzz/found/$$name; \
 	$(CARGO) +nightly fuzz run --target-dir $(TARGET)/fuzz $$name $(TARGET)/fuzz/found/$$name \
 	    fuzz/corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done; \
 	else echo "skipped: needs a nightly Rust compiler and cargo-fuzz (cargo install cargo-fuzz)"; fi
