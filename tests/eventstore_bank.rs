@@ -5,7 +5,8 @@
 //! The bank also runs in child processes that are killed with SIGKILL at random moments, while they
 //! open the store, append, or make runs of the index. Whatever they were told is there once; what
 //! they asked and got no answer to is asked again by the next child with the same event ids, and is
-//! there once as well. What is checked of a bank is written in `common/bank.rs`.
+//! there once as well. All the time somebody audits the bank, and goes on from where its saved
+//! position stands after each kill. What is checked of a bank is written in `common/bank.rs`.
 //!
 //! `DURALOG_KILLS` sets how many (40), `DURALOG_SEED` repeats the choices of a run; the moments of
 //! the kills are never quite the same.
@@ -22,14 +23,14 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
-use bank::{Guard, Transfer};
+use bank::{Auditor, Transfer};
 use duralog::eventstore::{
     AppendReceipt, AppendRequest, Condition, EventStore, EventStoreOptions, IndexLimits, NewEvent,
     Query, QueryItem, Read, Selection,
 };
 use duralog::vfs::sim::SimDisk;
 use duralog::{Durability, ErrorKind, WalOptions};
-use process::{say, Random, Reporter};
+use process::{say, Random, Reporter, PATIENCE};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,21 +59,8 @@ fn open(path: &Path) -> EventStore {
     EventStore::open(path, &options()).unwrap()
 }
 
-/// The transfer with this number: always the same.
 fn transfer(seed: u64, number: u64) -> Transfer {
-    let mut random = Random::new(seed ^ (number << 20));
-    let from = random.below(ACCOUNTS);
-    Transfer {
-        number,
-        from,
-        to: (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS,
-        amount: 1 + random.below(400),
-        guard: if number % 2 == 0 {
-            Guard::Versions
-        } else {
-            Guard::Tags
-        },
-    }
+    Transfer::from_seed(seed, number, ACCOUNTS)
 }
 
 #[test]
@@ -88,6 +76,20 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
     bank::open_accounts(&store, ACCOUNTS).unwrap();
     let conflicts = AtomicU64::new(0);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let last = ACCOUNTS + 2 * THREADS * EACH;
+            let mut audited = 0;
+            while audited < last {
+                // One that begins from where the one before it has saved.
+                let mut auditor = Auditor::resume(&store).unwrap();
+                for _ in 0..5 {
+                    audited = auditor.step(&store, PATIENCE).unwrap().unwrap();
+                    if audited == last {
+                        break;
+                    }
+                }
+            }
+        });
         for thread in 0..THREADS {
             let (store, conflicts) = (&store, &conflicts);
             scope.spawn(move || {
@@ -107,6 +109,8 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
     let all: Vec<u64> = (1..=THREADS * EACH).collect();
     let found = bank::check(&store).unwrap();
     assert!(found.keys().eq(&all));
+    let audited = bank::check_audit(&store).unwrap();
+    assert_eq!(audited, store.last_position().unwrap());
     let again = transfer(seed, 5).attempt(&store).unwrap();
     assert!(again.duplicate);
     assert_eq!(again.first_position, found[&5]);
@@ -140,6 +144,14 @@ fn child() {
     let next = AtomicU64::new(first);
     let again = Mutex::new(again);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut auditor = Auditor::resume(&store).unwrap();
+            loop {
+                if let Some(position) = auditor.step(&store, PATIENCE).unwrap() {
+                    process::report(&format!("S {position}"));
+                }
+            }
+        });
         for _ in 0..16 {
             scope.spawn(|| loop {
                 let known = again.lock().unwrap().pop();
@@ -166,7 +178,7 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
     // What was acknowledged, with its position; and what was asked and not answered.
     let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
     let mut lost: BTreeSet<u64> = BTreeSet::new();
-    let (mut settled, mut doubled, mut next) = (0, 0, 1);
+    let (mut settled, mut doubled, mut next, mut audited) = (0, 0, 1, 0);
     for kill in 0..kills {
         // Some that were answered are asked again too.
         let mut again = lost.clone();
@@ -202,6 +214,7 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
                     let known = acknowledged.insert(number(1), number(2));
                     assert!(known.is_none_or(|known| known == number(2)));
                 }
+                "S" => audited = number(1),
                 _ => {}
             }
         }
@@ -215,6 +228,8 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
             let known = acknowledged.contains_key(number) || lost.contains(number);
             assert!(known, "transfer {number} was never asked for");
         }
+        let saved = bank::check_audit(&store).unwrap();
+        assert!(saved >= audited, "audited up to {audited}, saved {saved}");
         settled += lost.iter().filter(|n| found.contains_key(n)).count();
         // Sometimes what is not known is asked again right here.
         if kill % 5 == 0 {
@@ -227,16 +242,17 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
             }
             let found = bank::check(&store).unwrap();
             assert_eq!(found, acknowledged);
+            bank::audit_the_rest(&store).unwrap();
             store.close().unwrap();
         }
     }
     say(&format!(
         "{kills} kills, {} transfers acknowledged, {settled} there whose answer was lost, {doubled} \
-         asked twice and known, {:.1} s",
+         asked twice and known, audited up to {audited}, {:.1} s",
         acknowledged.len(),
         begun.elapsed().as_secs_f64()
     ));
-    assert!(acknowledged.len() as u64 > kills && doubled > 0);
+    assert!(acknowledged.len() as u64 > kills && doubled > 0 && audited > ACCOUNTS);
 }
 
 // ---- dynamic consistency boundaries --------------------------------------------------------------
