@@ -396,6 +396,12 @@ impl Auditor {
     }
 }
 
+/// What the auditor saved, in words.
+pub(crate) fn saved_books(store: &EventStore) -> Result<String, Error> {
+    let (saved, books) = (store.saved_position(AUDITOR)?, store.state(BOOKS)?);
+    Ok(format!("{saved:?} {books:?}"))
+}
+
 /// What the auditor saved is what it gives to count each event once. Says up to which position.
 pub(crate) fn check_audit(store: &EventStore) -> Result<u64, String> {
     let saved = Books::saved(store)?;
