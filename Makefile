@@ -86,6 +86,8 @@ tsan: library
 	export RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"; \
 	$(TSAN_TEST) --test threads --test processes -- --test-threads=1; \
 	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
+	$(TSAN_TEST) --test eventstore_subscriptions --test eventstore_bank -- --test-threads=1 --skip killed; \
+	DURALOG_MODEL_RUNS=4 $(TSAN_TEST) --test eventstore_model -- many_threads; \
 	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
 
 # What is found new stays in the target directory: the corpus in fuzz/ is kept small.

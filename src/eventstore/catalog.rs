@@ -26,12 +26,13 @@ use super::index::{
 use super::replay::{add_record, Follower};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::OP_EVENT;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 /// Frozen layers that may wait; with more, who appends helps.
 const FROZEN_MAX: usize = 3;
