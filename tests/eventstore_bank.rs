@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 const ACCOUNTS: u64 = 100;
@@ -63,6 +64,12 @@ fn transfer(seed: u64, number: u64) -> Transfer {
     Transfer::from_seed(seed, number, ACCOUNTS)
 }
 
+/// What threads came to. ThreadSanitizer sees who waits for a thread, but not the end of a scope.
+fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
+    let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+    joined.collect()
+}
+
 #[test]
 fn transfers_of_many_threads_lose_and_double_nothing() {
     const THREADS: u64 = 16;
@@ -76,7 +83,7 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
     bank::open_accounts(&store, ACCOUNTS).unwrap();
     let conflicts = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let mut threads = vec![scope.spawn(|| {
             let last = ACCOUNTS + 2 * THREADS * EACH;
             let mut audited = 0;
             while audited < last {
@@ -89,8 +96,8 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
                     }
                 }
             }
-        });
-        for thread in 0..THREADS {
+        })];
+        threads.extend((0..THREADS).map(|thread| {
             let (store, conflicts) = (&store, &conflicts);
             scope.spawn(move || {
                 for round in 0..EACH {
@@ -103,8 +110,9 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
                     assert!(!receipt.duplicate);
                     conflicts.fetch_add(lost, Ordering::Relaxed);
                 }
-            });
-        }
+            })
+        }));
+        join(threads);
     });
     let all: Vec<u64> = (1..=THREADS * EACH).collect();
     let found = bank::check(&store).unwrap();
@@ -266,20 +274,21 @@ fn slow_store() -> EventStore {
     EventStore::open_on(Arc::new(disk), "/store", &options()).unwrap()
 }
 
-/// Lets all threads decide at the same time.
-fn in_threads(decide: impl Fn(u64, &mut Random) + Sync) {
+/// Lets all threads decide at the same time, and gives what each came to.
+fn in_threads<T: Send>(decide: impl Fn(u64, &mut Random) -> T + Sync) -> Vec<T> {
     let seed = process::seed();
     say(&format!("DURALOG_SEED={seed}"));
     let barrier = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
     std::thread::scope(|scope| {
-        for thread in 0..THREADS {
+        let begin = |thread| {
             let (decide, barrier) = (&decide, &barrier);
             scope.spawn(move || {
                 barrier.wait();
-                decide(thread, &mut Random::new(seed ^ thread));
-            });
-        }
-    });
+                decide(thread, &mut Random::new(seed ^ thread))
+            })
+        };
+        join((0..THREADS).map(begin).collect())
+    })
 }
 
 /// All of one type that have all of these tags, or one item of several such.
@@ -337,8 +346,8 @@ fn append_if(store: &EventStore, event: NewEvent<'_>, query: &Query, after: u64)
 fn a_username_is_given_once() {
     const NAMES: u64 = 60;
     let store = slow_store();
-    let won = Mutex::new(BTreeMap::new());
-    in_threads(|thread, random| {
+    let won = in_threads(|thread, random| {
+        let mut won = Vec::new();
         for round in 0..NAMES {
             let name = if round % 2 == 0 {
                 round
@@ -359,13 +368,15 @@ fn a_username_is_given_once() {
                 ..NewEvent::default()
             };
             if append_if(&store, event, &taken, after) {
-                let before = won.lock().unwrap().insert(name, thread);
-                assert_eq!(before, None, "two threads were given {tag}");
+                won.push(name);
             }
         }
+        won
     });
-    let won = won.into_inner().unwrap();
-    for name in won.keys() {
+    let count: usize = won.iter().map(Vec::len).sum();
+    let won: BTreeSet<u64> = won.into_iter().flatten().collect();
+    assert_eq!(won.len(), count, "two threads were given one name");
+    for name in &won {
         let tag = format!("username:{name}");
         assert_eq!(
             look(&store, &query(&[("UserRegistered", &[&tag])])).0.len(),
@@ -441,8 +452,8 @@ fn a_course_is_not_overbooked_and_no_student_has_too_many() {
 fn an_order_whose_reply_was_lost_is_placed_once() {
     const ORDERS: u64 = 80;
     let store = slow_store();
-    let receipts: Mutex<HashMap<u64, Vec<AppendReceipt>>> = Mutex::default();
-    in_threads(|thread, random| {
+    let told = in_threads(|thread, random| {
+        let mut told = Vec::new();
         // Two threads each have the same orders, and lose half of the replies.
         for order in (0..ORDERS).filter(|order| order % 4 == thread % 4) {
             let mut replied = false;
@@ -467,13 +478,16 @@ fn an_order_whose_reply_was_lost_is_placed_once() {
                 };
                 let receipt = store.append(&request, Durability::AsOpened).unwrap();
                 replied = random.below(2) == 0;
-                let mut receipts = receipts.lock().unwrap();
-                receipts.entry(order).or_default().push(receipt);
+                told.push((order, receipt));
             }
         }
+        told
     });
     assert_eq!(store.last_position().unwrap(), ORDERS);
-    let receipts = receipts.into_inner().unwrap();
+    let mut receipts: HashMap<u64, Vec<AppendReceipt>> = HashMap::new();
+    for (order, receipt) in told.into_iter().flatten() {
+        receipts.entry(order).or_default().push(receipt);
+    }
     for (order, receipts) in &receipts {
         let first = &receipts[0];
         let new = receipts.iter().filter(|receipt| !receipt.duplicate);

@@ -64,19 +64,20 @@ fn a_subscriber_misses_nothing_and_sees_nothing_twice_while_threads_append() {
         }],
     });
     std::thread::scope(|scope| {
+        let mut begun = Vec::new();
         for thread in 0..threads {
             let store = &store;
-            scope.spawn(move || {
+            begun.push(scope.spawn(move || {
                 let stream = format!("s-{thread}");
                 for number in 0..each {
                     let kind = if number % 2 == 0 { "Even" } else { "Odd" };
                     append(store, event(&stream, kind, &number.to_le_bytes()));
                 }
-            });
+            }));
         }
         for (selection, step) in [(Selection::All, 1), (even, 2)] {
             let store = &store;
-            scope.spawn(move || {
+            begun.push(scope.spawn(move || {
                 let total = threads * each / step;
                 let mut seen = 0;
                 let mut last = 0;
@@ -106,8 +107,10 @@ fn a_subscriber_misses_nothing_and_sees_nothing_twice_while_threads_append() {
                         }
                     }
                 }
-            });
+            }));
         }
+        // ThreadSanitizer sees who waits for a thread, but not the end of a scope.
+        begun.into_iter().for_each(|thread| thread.join().unwrap());
     });
     assert_eq!(store.last_position().unwrap(), threads * each);
     let segments = store.wal().stat().unwrap().segment_count;

@@ -172,21 +172,25 @@ def run_suite(suite: list) -> str:
     environment.setdefault("DURALOG_CRASH_IMAGES", "6000")
     environment.setdefault("DURALOG_DAMAGE_SAMPLE", "20")
     command = ["cargo", "test", "--quiet", "--no-fail-fast", *suite]
+    # Building takes as long as it takes.
+    built = subprocess.run(
+        [*command, "--no-run"], cwd=COPY, env=environment, capture_output=True, text=True,
+    )
+    if built.returncode != 0:
+        return "does not compile: " + built.stderr.split("error", 1)[-1][:200]
     # In a session of its own, so that what hangs is ended with everything that it started.
     cargo = subprocess.Popen(
-        command, cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        command, cwd=COPY, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
     )
     try:
-        stdout, stderr = cargo.communicate(timeout=SUITE_SECONDS_MAX)
+        stdout, _ = cargo.communicate(timeout=SUITE_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         os.killpg(cargo.pid, signal.SIGKILL)
         cargo.communicate()
         return f"{suite[-1]} hangs"
     if cargo.returncode == 0:
         return ""
-    if "error: could not compile" in stderr:
-        return "does not compile: " + stderr.split("error", 1)[1][:200]
     failed = [line.split()[1] for line in stdout.splitlines()
               if line.startswith("test ") and line.endswith("FAILED")]
     failed += [line.strip() for line in stdout.splitlines()
