@@ -5,7 +5,7 @@
 #     make quickstart   builds everything and shows it at work
 #     make examples     the C programs of examples-c/
 #     make test         all tests
-#     make mutants      plants bugs and shows which test notices each; takes an hour
+#     make mutants      plants bugs and shows which test notices each; takes two hours
 #     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
 #     make tsan         the tests with threads under ThreadSanitizer (not part of make test)
 #     make fuzz         the targets of fuzz/ under cargo-fuzz, FUZZ_SECONDS each (not part of make test)
