@@ -26,12 +26,13 @@ use super::index::{
 use super::replay::{add_record, Follower};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::OP_EVENT;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 /// Frozen layers that may wait; with more, who appends helps.
 const FROZEN_MAX: usize = 3;
@@ -435,7 +436,7 @@ impl Catalog {
             };
             let of_this_log = {
                 let place = LogPlace::decode(&run.anchor());
-                place.batch_id.0 > 0 && place.go_to(&mut self.wal.cursor(0)?)?
+                place.batch_id.0 > 0 && place.go_to(&mut self.wal.cursor_of_view(0)?)?
             };
             if of_this_log && (*run.range().start(), *run.range().end()) == (first, last) {
                 next = last + 1;
@@ -474,7 +475,8 @@ impl Catalog {
         last: u64,
         layers: &mut Vec<Stored>,
     ) -> Result<LogPlace> {
-        let Some(mut follower) = Follower::new(self.wal.cursor(place.end_seq)?, place)? else {
+        let Some(mut follower) = Follower::new(self.wal.cursor_of_view(place.end_seq)?, place)?
+        else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "the place where the index goes on is not in the log",
@@ -540,7 +542,7 @@ impl Catalog {
     /// A full layer, at once as a file if that can be had: an index that is made anew must not be
     /// in memory as a whole.
     fn stored(&self, memory: Arc<Memory>) -> Stored {
-        if self.writes {
+        if self.may_write() {
             if let Ok(run) = self.write(&memory) {
                 return Stored::Run(run);
             }
@@ -549,7 +551,9 @@ impl Catalog {
     }
 
     fn write(&self, memory: &Memory) -> Result<Arc<Run>> {
-        let covered = memory.covered().identified(&mut self.wal.cursor(0)?)?;
+        let covered = memory
+            .covered()
+            .identified(&mut self.wal.cursor_of_view(0)?)?;
         let index = memory.index();
         let path = write_run(
             self.vfs.as_ref(),
@@ -611,6 +615,12 @@ impl Catalog {
         // everything if there is no thread to be had: the guard was dropped with the closure.
         let _ = thread.spawn(move || working.0.work_on());
         Ok(())
+    }
+
+    /// Whether this handle may write and delete files of the index now: not once it was closed,
+    /// though it goes on reading, for the next one may be at work on them.
+    fn may_write(&self) -> bool {
+        self.writes && !self.work().closing
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -769,7 +779,7 @@ impl Catalog {
             Some(Stored::Memory(memory)) => memory.covered(),
             None => LogPlace::default(),
         };
-        if self.writes {
+        if self.may_write() {
             let _ = self.vfs.unlink(&self.dir.join(run_file_name(first, last)));
         }
         let mut made = Vec::new();
@@ -828,9 +838,10 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         drop(work);
+        // A run that is being made again right now is the last.
+        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
         let active = self.active();
         if self.writes && active.index().event_count() >= self.limits.close_events {
-            let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
             // What can't be written is read from the log next time.
             let _ = self.write(&active);
         }

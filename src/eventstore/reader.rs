@@ -15,11 +15,12 @@ use crate::format::event::{self, EventId, OP_EVENT};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
+use crate::sync::{Mutex, PoisonError};
 use crate::vfs::{read_full_at, File, OpenMode};
 use crate::wal::Wal;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Two events with no more bytes than this between them are read together.
 const GAP_MAX: u64 = 4096;

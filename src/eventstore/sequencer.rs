@@ -725,7 +725,7 @@ impl Sequencer {
         let mut covered = active
             .covered
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         covered.batch_id = receipt.batch_id;
         covered.first_seq = receipt.first_seq;
         covered.end_seq = receipt.seq;
