@@ -220,6 +220,16 @@ class Reading(Case):
         self.assertEqual([(r.key, r.value) for r in self.wal.iterate()], expected)
         self.assertEqual([row[2:] for row in by_format(self.path)], expected)
 
+    def test_values_of_one_length_alone_and_among_others(self):
+        expected = []
+        for count, sizes in ((1, [8]), (63, [8]), (64, [8]), (65, [8]), (3000, [8]), (200, [0]), (200, [5]), (200, [5, 6])):
+            values = [os.urandom(sizes[n % len(sizes)]) for n in range(count)]
+            self.wal.append_batch([(b"key", value) for value in values])
+            expected += values
+            self.assertEqual(list(self.wal.values(self.wal.stat().last_seq - count - 1)), values)
+        self.assertEqual(list(self.wal.values()), expected)
+        self.assertEqual([row[2:] for row in self.wal.tuples()], [(b"key", value) for value in expected])
+
     def test_records_have_number_batch_time_kind(self):
         before = datetime.datetime.now(datetime.timezone.utc)
         self.wal.append(b"single", b"k")
