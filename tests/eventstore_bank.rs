@@ -51,6 +51,7 @@ fn options() -> EventStoreOptions {
             close_events: 16,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     }
 }
 

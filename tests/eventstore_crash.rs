@@ -78,6 +78,7 @@ fn options(sync_mode: SyncMode) -> EventStoreOptions {
             cache_bytes: 0,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     }
 }
 

@@ -36,11 +36,14 @@ impl SimDisk {
 impl Vfs for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let path = normal(path)?;
-        let must_exist = matches!(mode, OpenMode::Read | OpenMode::ReadWrite);
+        let must_exist = matches!(
+            mode,
+            OpenMode::Read | OpenMode::Mapped | OpenMode::ReadWrite
+        );
         let inode = self
             .machine()
             .open(&path, must_exist, mode == OpenMode::CreateNew)?;
-        let writable = mode != OpenMode::Read;
+        let writable = !matches!(mode, OpenMode::Read | OpenMode::Mapped);
         Ok(Arc::new(SimFile {
             disk: self.clone(),
             inode,
