@@ -38,6 +38,7 @@ fn open(disk: &SimDisk, how: OpenHow) -> Result<EventStore, Error> {
             cache_bytes: 1 << 16,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     };
     EventStore::open_on(Arc::new(disk.clone()), STORE, &options)
 }

@@ -1076,10 +1076,10 @@ duralog_status_t wal_recovery_report(wal_t *wal, wal_recovery_report_t *out_repo
 /* == Verifying and repairing =================================================================== */
 
 /**
- * Called by wal_verify and wal_repair now and then, on the thread that called them.
+ * Called by wal_verify, wal_repair and eventstore_open now and then, on the thread that called them.
  *
  * user_data: what was given.
- * done, total: segments walked, and how many there are.
+ * done, total: segments walked, and how many there are; of eventstore_open, bytes of the log.
  *
  * Returns 0 to go on, anything else to stop.
  */
@@ -1135,6 +1135,14 @@ duralog_status_t wal_repair(const char *path,
 /* == Opening and closing an event store ======================================================== */
 
 /**
+ * In flags of eventstore_options_t: events and index are read through mappings of their files.
+ * Scattered events come about twice as fast, and are verified in the same way. The price: where the
+ * medium does not give what it holds, or somebody cuts off a file, the program ends with a signal
+ * (SIGBUS) instead of an error.
+ */
+#define EVENTSTORE_MAPPED 1
+
+/**
  * An open event store: events in streams, on a log of its own.
  *
  * Shared: any number of threads may use one handle at once; appends of several threads share
@@ -1149,14 +1157,22 @@ typedef struct eventstore_t eventstore_t;
 typedef struct eventstore_options_t {
     /** Size of this struct; set by EVENTSTORE_OPTIONS_INIT. */
     uint32_t struct_size;
-    /** 0. */
-    uint32_t reserved;
+    /** EVENTSTORE_MAPPED or 0. */
+    uint32_t flags;
     /** Choices for the log underneath, all of which hold here too; NULL for the defaults. */
     const wal_options_t *wal;
+    /**
+     * Told, on the thread that opens, how many bytes of the log the index covers, and of how many:
+     * worth it where index/ was deleted, so that the index is made from the log. NULL: nobody is
+     * told.
+     */
+    wal_progress_callback_t progress;
+    /** Handed to progress as it is. */
+    void *progress_user_data;
 } eventstore_options_t;
 
 /** Initialises an eventstore_options_t. */
-#define EVENTSTORE_OPTIONS_INIT { sizeof(eventstore_options_t), 0, 0 }
+#define EVENTSTORE_OPTIONS_INIT { sizeof(eventstore_options_t), 0, 0, 0, 0 }
 
 /** What is known of an open store. Start from EVENTSTORE_STAT_INIT. */
 typedef struct eventstore_stat_t {
@@ -1168,10 +1184,21 @@ typedef struct eventstore_stat_t {
     uint8_t log_id[16];
     /** Position of the last event; 0 if there is none. */
     uint64_t last_position;
+    /** Files of the index. */
+    uint64_t run_count;
+    /**
+     * Events that no file of the index covers yet: what is known of them is in memory, and is read
+     * from the log when the store is opened next.
+     */
+    uint64_t memory_events;
+    /** What is being done in the background, in keys: files of the index are made one. */
+    uint64_t work_done;
+    /** Of how many, at most; 0 while nothing is done. */
+    uint64_t work_total;
 } eventstore_stat_t;
 
 /** Initialises an eventstore_stat_t. */
-#define EVENTSTORE_STAT_INIT { sizeof(eventstore_stat_t), 0, {0}, 0 }
+#define EVENTSTORE_STAT_INIT { sizeof(eventstore_stat_t), 0, {0}, 0, 0, 0, 0, 0 }
 
 /**
  * Opens the event store in the directory path; recovers its log first if its last writer did not
@@ -1181,7 +1208,8 @@ typedef struct eventstore_stat_t {
  * options: may be NULL for the defaults.
  * out_store: the handle, to be closed by eventstore_close.
  *
- * Returns as wal_open does.
+ * Returns as wal_open does;
+ * DURALOG_STOPPED: progress asked to stop.
  */
 duralog_status_t eventstore_open(const char *path,
                                  const eventstore_options_t *options,

@@ -130,6 +130,11 @@ mod visible {
             }
         }
 
+        pub(crate) fn into_inner(self) -> LockResult<T> {
+            self.order.load(Ordering::Acquire);
+            self.inner.into_inner()
+        }
+
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             held(&self.order, self.inner.lock())
         }

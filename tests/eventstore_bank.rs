@@ -53,6 +53,7 @@ fn options() -> EventStoreOptions {
             close_events: 16,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     }
 }
 

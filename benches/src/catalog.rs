@@ -405,12 +405,26 @@ pub const WORKLOADS: &[Workload] = &[
         )],
     ),
     workload(
+        "es-scan-mapped",
+        "the same with the option to read through mappings",
+        NO_NDJSON,
+        &[Fixture::Raw, Events],
+        &[more("es-scan-mapped", "events_per_s", "events/s", &[])],
+    ),
+    workload(
         "es-stream-100",
         "one stream of 100 events scattered over the store; raw is as many preads",
         NO_NDJSON,
         &[Fixture::Raw, Events],
+        &[less("es-stream-100", "us", "us per stream", &[])],
+    ),
+    workload(
+        "es-stream-100-mapped",
+        "the same with the option to read through mappings, as SQLite does here",
+        NO_NDJSON,
+        &[Fixture::Raw, Events],
         &[less(
-            "es-stream-100",
+            "es-stream-100-mapped",
             "us",
             "us per stream",
             &[Times(3.0, "sqlite")],

@@ -81,8 +81,9 @@ impl Options {
         if options.rounds == 0 {
             options.rounds = if options.smoke { 1 } else { 7 };
         }
-        if options.events % scale::STREAMS != 0 {
-            return Err(format!("--events: a multiple of {}", scale::STREAMS));
+        let streams = scale::streams_of(options.events);
+        if options.events % streams != 0 || streams < scale::RARE_EVENTS {
+            return Err("--events: a multiple of 100, and 10000 at least".to_owned());
         }
         Ok(options)
     }
@@ -398,8 +399,10 @@ fn child(args: &[String]) {
         "fill-log" => log_work::fill(name, places, scale),
         "log-small" => log_work::many(name, places, scale.small_logs, it),
         "es-bulk" => event_work::bulk(name, places, scale.bulk_events, it),
-        "es-scan" => event_work::scan(name, places, scale, it),
-        "es-stream-100" => event_work::read_streams(name, places, scale, it),
+        "es-scan" => event_work::scan(name, places, scale, false, it),
+        "es-scan-mapped" => event_work::scan(name, places, scale, true, it),
+        "es-stream-100" => event_work::read_streams(name, places, scale, false, it),
+        "es-stream-100-mapped" => event_work::read_streams(name, places, scale, true, it),
         "es-rare" => event_work::rare(name, places, scale, it),
         "es-refused" => event_work::refused(name, places, scale, it),
         "es-open-clean" => event_work::reopen(name, places, scale, false, it),

@@ -25,6 +25,10 @@ use std::sync::Arc;
 pub enum OpenMode {
     /// It must exist; reading only.
     Read,
+    /// The same, and what the file has now is read through a mapping where there are such. Reading
+    /// costs no call then; but bytes that the medium does not give, or that were cut off since, end
+    /// the program with a signal (SIGBUS) instead of being an error.
+    Mapped,
     /// It must exist; reading and writing.
     ReadWrite,
     /// It must not exist; reading and writing.
@@ -67,6 +71,10 @@ pub trait LockGuard: Send + Sync {}
 pub trait File: Send + Sync + fmt::Debug {
     /// Reads up to `buf.len()` bytes at `offset`; 0 at or beyond the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// These bytes are going to be read: what can be fetched meanwhile is. Costs next to nothing.
+    fn expect(&self, offset: u64, len: usize) {
+        let _ = (offset, len);
+    }
     /// Writes up to `data.len()` bytes at `offset`; may write less.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize>;
     /// The size in bytes.

@@ -64,6 +64,7 @@ pub(crate) fn options(sync_mode: SyncMode) -> EventStoreOptions {
             cache_bytes: 0,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     }
 }
 

@@ -61,6 +61,7 @@ impl Bench {
                 frame_payload_target: pick(rng, &[200, 2_000, 4 << 20]),
                 ..WalOptions::default()
             },
+            mapped: rng.percent(50),
             index: IndexLimits {
                 freeze_events: 2 + rng.below(60),
                 freeze_bytes: pick(rng, &[20_000, 8 << 20]),
@@ -208,8 +209,10 @@ impl Bench {
     pub(crate) fn harm_file(&self, rng: &mut Rng, path: &Path) -> std::io::Result<()> {
         let file = self.vfs.open(path, OpenMode::ReadWrite)?;
         let len = file.len()?;
+        // Cutting off what is mapped is a signal, as the option says.
+        let may_cut = self.sim.is_some() || !self.options.mapped;
         match rng.below(4) {
-            0 => file.set_len(rng.below(len + 1)),
+            0 if may_cut => file.set_len(rng.below(len + 1)),
             1 => {
                 let mut noise = vec![0; 1 + below(rng, 5_000)];
                 rng.fill(&mut noise);
