@@ -29,6 +29,8 @@
 mod foretold;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod tickets;
 mod turn;
 
@@ -134,8 +136,9 @@ struct State<F> {
     alone_last: bool,
     /// The leader is one of them.
     alone: bool,
-    /// Threads that wait in each of [`GroupCommitter::slots`]. Waking nobody would cost a system
-    /// call.
+    /// Threads that wait in each of [`GroupCommitter::slots`], without those whose group is
+    /// finished: they are on their way, and may still be when the slot is another group's. Waking
+    /// nobody would cost a system call.
     waiting: [usize; SLOTS],
     /// Threads that wait for `turn`, and for `durable`.
     turn_waiting: usize,
@@ -220,7 +223,9 @@ impl<S: GroupSink> GroupCommitter<S> {
         state.waiting[slot] += 1;
         let waited = self.slots[slot].wait(state);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.waiting[slot] -= 1;
+        if !state.is_finished(ticket) {
+            state.waiting[slot] -= 1;
+        }
         state
     }
 
@@ -334,7 +339,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             // Poisoned while this batch waited: nothing of it was written.
             let group = state.swap_open();
             state.finish(ticket, group, GroupOutcome::nothing(error));
-            self.wake_group(&state, ticket);
+            self.wake_group(&mut state, ticket);
             self.wake_durable(&state);
             return state;
         }
@@ -419,11 +424,18 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// Leads groups as long as there is one that somebody wants to know of. For the thread that
     /// was called.
     pub(crate) fn lead_for_others(&self) {
+        let mut called = Called {
+            committer: self,
+            over: false,
+        };
         let mut state = self.state();
-        while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {
-            state = self.lead(state);
+        // Also when nothing more is written: then they are told so.
+        while state.open.wanted && self.may_lead(&state) {
+            let open = state.ticket;
+            state = self.advance(state, open);
         }
         state.called -= 1;
+        called.over = true;
     }
 
     /// Waits until all batches with tickets up to `ticket` are settled, and answers for those that
@@ -441,10 +453,8 @@ impl<S: GroupSink> GroupCommitter<S> {
             if let Some(result) = state.tickets.take_up_to(ticket) {
                 return result.map(Some);
             }
-            let open = state.ticket;
-            let refused = state.refusal.is_some();
-            let mine = state.open.wanted && (refused || self.call_leader.is_none());
-            if mine && self.may_lead(&state) {
+            if state.is_left_alone() && self.may_lead(&state) {
+                let open = state.ticket;
                 state = self.advance(state, open);
             } else {
                 let Some(left) = until.left() else {
@@ -464,7 +474,7 @@ impl<S: GroupSink> GroupCommitter<S> {
                 return Ok(true);
             }
             state.check()?;
-            if state.open.wanted && self.may_lead(&state) && self.call_leader.is_none() {
+            if state.is_left_alone() && self.may_lead(&state) {
                 state = self.lead(state);
                 continue;
             }
@@ -514,10 +524,11 @@ impl<S: GroupSink> GroupCommitter<S> {
         loop {
             let busy = state.leading || !state.flights.is_empty();
             // Batches with a thread take their turn; those without have nobody else to write them.
+            // Where batches are buffered all go first, since their places were told.
             let orphans = !state.open.is_empty()
                 && state.refusal.is_none()
-                && state.waiting[slot(state.ticket)] == 0
-                && (state.ticket == open || state.foretold.is_some());
+                && (state.foretold.is_some()
+                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));
             if busy || (state.is_turn_of_group() && !orphans) {
                 state = self.wait_for_turn(state);
             } else if orphans {
@@ -611,8 +622,10 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     // ---- waking ------------------------------------------------------------------------------
 
-    fn wake_group(&self, state: &State<S::Flight>, ticket: u64) {
+    /// Wakes the threads of a group that is finished.
+    fn wake_group(&self, state: &mut State<S::Flight>, ticket: u64) {
         if state.waiting[slot(ticket)] > 0 {
+            state.waiting[slot(ticket)] = 0;
             self.slots[slot(ticket)].notify_all();
         }
     }
@@ -627,6 +640,22 @@ impl<S: GroupSink> GroupCommitter<S> {
     fn wake_leader(&self, state: &State<S::Flight>) {
         if !state.open.is_empty() && state.waiting[slot(state.ticket)] > 0 && self.may_lead(state) {
             self.slots[slot(state.ticket)].notify_one();
+        }
+    }
+}
+
+/// A thread that was called to lead for others. If it panics, another is called.
+struct Called<'a, S: GroupSink> {
+    committer: &'a GroupCommitter<S>,
+    over: bool,
+}
+
+impl<S: GroupSink> Drop for Called<'_, S> {
+    fn drop(&mut self) {
+        if !self.over {
+            let mut state = self.committer.state();
+            state.called -= 1;
+            self.committer.call_for_leader(state);
         }
     }
 }
@@ -731,6 +760,12 @@ impl<F> State<F> {
         Ok(())
     }
 
+    /// Somebody wants to know of the open group, and no thread was called to lead it, or none was
+    /// to be had: who asks leads.
+    fn is_left_alone(&self) -> bool {
+        self.open.wanted && (self.called == 0 || self.refusal.is_some())
+    }
+
     /// Whether a batch must let a thread go first that wants the writer to itself.
     fn is_turn_of_alone(&self) -> bool {
         self.refusal.is_none() && self.alone_waiting > 0 && !self.alone_last
@@ -749,19 +784,21 @@ impl<F> State<F> {
 
     /// A group has its outcome: whoever asks for it later is told now, threads that wait take
     /// theirs.
-    fn finish(&mut self, ticket: u64, group: Group, outcome: GroupOutcome) {
+    fn finish(&mut self, ticket: u64, group: Group, mut outcome: GroupOutcome) {
+        // The append of a batch that was buffered has said that it is in the log.
+        let mut failed = group.frames.iter().skip(outcome.good);
+        outcome.poison |= failed.any(|frame| frame.owner == Owner::Nobody);
         let mut unread = 0;
-        let mut lost = false;
         for (index, frame) in group.frames.iter().enumerate() {
             match frame.owner {
                 Owner::Caller => unread += 1,
                 Owner::Ticket(number) => {
                     self.tickets.settle(number, outcome.of_frame(&group, index));
                 }
-                Owner::Nobody => lost |= index >= outcome.good,
+                Owner::Nobody => {}
             }
         }
-        if let (true, Some(error)) = (outcome.poison || lost, &outcome.error) {
+        if let (true, Some(error)) = (outcome.poison, &outcome.error) {
             self.refuse(error, "an earlier write or sync failed");
         }
         if unread > 0 {

@@ -10,6 +10,7 @@ use super::segment_writer::SegmentWriter;
 use crate::sync::{Condvar, Mutex, PoisonError};
 use once_cell::sync::Lazy;
 use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
@@ -66,7 +67,9 @@ fn lead() {
         if let Some(call) = leaders.calls.pop_front() {
             drop(leaders);
             if let Some(committer) = call.upgrade() {
-                committer.lead_for_others();
+                // A panic poisons its log; the other logs need this thread.
+                let lead = AssertUnwindSafe(|| committer.lead_for_others());
+                let _ = catch_unwind(lead);
             }
             leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
             continue;

@@ -114,7 +114,7 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
         }
         committer.wake_leader(&state);
         if let Some(ticket) = finished {
-            committer.wake_group(&state, ticket);
+            committer.wake_group(&mut state, ticket);
         }
         committer.wake_durable(&state);
         if state.turn_waiting > 0 {

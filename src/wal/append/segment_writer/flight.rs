@@ -16,6 +16,7 @@ use crate::wal::append::group_committer::{Flight, Group};
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::segment_file::{discard, make_ready_dir};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ impl Runway {
             .open(&path, OpenMode::CreateNew)
             .and_then(|_| vfs.open(&path, OpenMode::Direct))
             .and_then(|file| {
-                let bytes = aligned(Vec::new(), &[0; DIRECT_ALIGNMENT]);
+                let bytes = aligned(Vec::new(), &[0; DIRECT_ALIGNMENT])
+                    .ok_or(io::ErrorKind::OutOfMemory)?;
                 file.write_at(0, &bytes[begin_of(&bytes)..])
             });
         discard(vfs, &path)?;
@@ -81,20 +83,23 @@ fn begin_of(bytes: &[u8]) -> usize {
         .min(bytes.len())
 }
 
-/// `content`, whole blocks, at the aligned end of a buffer.
-fn aligned(mut buffer: Vec<u8>, content: &[u8]) -> Vec<u8> {
+/// `content`, whole blocks, at the aligned end of a buffer; `None` if there is no memory for it.
+fn aligned(mut buffer: Vec<u8>, content: &[u8]) -> Option<Vec<u8>> {
     buffer.clear();
-    buffer.reserve_exact(content.len() + DIRECT_ALIGNMENT);
+    buffer
+        .try_reserve_exact(content.len() + DIRECT_ALIGNMENT)
+        .ok()?;
     // The place of the buffer is known only now that it will not move any more.
     let begin = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
     buffer.resize(begin.min(DIRECT_ALIGNMENT), 0);
     buffer.extend_from_slice(content);
-    buffer
+    Some(buffer)
 }
 
 impl SegmentWriter {
     /// A MARK from `offset` to the end of a block, behind `group`; its payload is zeros that nobody
-    /// reads (FORMAT.md section 5). Nothing if a block ends there.
+    /// reads (FORMAT.md section 5). Nothing if a block ends there, or if there is no memory for it:
+    /// then the next group is written alone.
     pub(super) fn fill_block(&self, group: &mut Group, run: &mut super::Run, time_ns: u64) {
         let mut len = run.offset.next_multiple_of(BLOCK_LEN) - run.offset;
         if len == 0 {
@@ -102,6 +107,10 @@ impl SegmentWriter {
         }
         if len < HEADER_LEN as u64 {
             len += BLOCK_LEN;
+        }
+        let reserved = usize::try_from(len).unwrap_or(usize::MAX) + HEADER_LEN;
+        if group.bytes.try_reserve(reserved).is_err() {
+            return;
         }
         let payload_len = len - HEADER_LEN as u64;
         let zeros = [0; 2 * DIRECT_ALIGNMENT];
@@ -143,17 +152,23 @@ impl SegmentWriter {
             return None;
         }
         self.fill_block(group, &mut run, time_ns);
-        if !self.has_room(run.offset) {
+        let fits = run.offset % BLOCK_LEN == 0 && self.has_room(run.offset);
+        let bytes = if fits {
+            let buffer = self.runway.as_mut()?.spare.pop().unwrap_or_default();
+            aligned(buffer, &group.bytes)
+        } else {
+            None
+        };
+        let Some(bytes) = bytes else {
             // The leader makes room when it has the writer to itself.
             group.bytes.truncate(content_len);
             return None;
-        }
-        let buffer = self.runway.as_mut()?.spare.pop().unwrap_or_default();
+        };
         let flight = SegmentFlight {
             file,
             path: self.path(),
             offset: self.offset,
-            bytes: aligned(buffer, &group.bytes),
+            bytes,
             segment: self.header.segment_number,
             end_lsn: self.header.lsn_at(run.offset),
             batches: group.frames.len() as u64,
