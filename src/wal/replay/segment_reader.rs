@@ -5,7 +5,8 @@
 //! frame before). What the frames mean is judged by [`super::structure`].
 //!
 //! Bytes are read through a window of the file: the frames in it are checked and delivered in
-//! place, so that nothing is copied between the disk's cache and the caller.
+//! place, so that nothing is copied between the disk's cache and the caller but a frame that the end
+//! of the window cuts.
 //!
 //! ```text
 //! file    ....[ header | frame | frame | frame | fra....
@@ -23,8 +24,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Bytes read at a time; a longer frame widens the window for itself.
-const WINDOW_LEN: usize = 1 << 20;
+/// Bytes read at a time; a longer frame widens the window for itself. So much stays in a processor's
+/// own cache from the read to the checksum and to the caller: with pieces of 1 MiB and more each of
+/// the three would wait for memory again.
+const WINDOW_LEN: usize = 256 << 10;
 
 /// An accepted frame. Its payload lies in the reader's window.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub(crate) struct SegmentReader {
     file: Arc<dyn File>,
     path: PathBuf,
     header: SegmentHeader,
-    window: Vec<u8>,
+    window: Window,
     window_offset: u64,
     /// Offset of the next frame.
     offset: u64,
@@ -68,6 +71,45 @@ pub(crate) struct SegmentReader {
     link: u32,
     /// No byte at or beyond this offset is looked at. Bytes beyond it may still change.
     limit: u64,
+}
+
+/// Bytes of the file. What lies behind those that were read is kept as it is, so that nothing has to
+/// be made zero before each read.
+#[derive(Debug, Default)]
+struct Window {
+    bytes: Vec<u8>,
+    /// So many were read.
+    len: usize,
+}
+
+impl Window {
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Forgets the bytes from `len` on.
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Forgets the bytes before `at`.
+    fn drop_front(&mut self, at: usize) {
+        if at < self.len {
+            self.bytes.copy_within(at..self.len, 0);
+        }
+        self.len = self.len.saturating_sub(at);
+    }
+
+    /// The place for the bytes behind those that were read, up to `len` in all.
+    fn space(&mut self, len: usize) -> Result<&mut [u8]> {
+        if self.bytes.len() < len {
+            self.bytes
+                .try_reserve_exact(len - self.bytes.len())
+                .map_err(|_| Error::no_memory("a frame", len))?;
+            self.bytes.resize(len, 0);
+        }
+        Ok(self.bytes.get_mut(self.len..len).unwrap_or_default())
+    }
 }
 
 /// A place in the walk that can be returned to.
@@ -86,7 +128,7 @@ impl SegmentReader {
             file,
             path,
             header,
-            window: Vec::new(),
+            window: Window::default(),
             window_offset: 0,
             limit: u64::MAX,
         }
@@ -102,7 +144,7 @@ impl SegmentReader {
 
     /// The bytes read last; payloads of frames returned since lie in it.
     pub(crate) fn window(&self) -> &[u8] {
-        &self.window
+        self.window.as_slice()
     }
 
     /// LSN of the byte that stands at `at` in the window.
@@ -183,6 +225,64 @@ impl SegmentReader {
         })
     }
 
+    /// The next frame, if it lies in the window whole, is accepted, and `wanted` says so of its header.
+    /// Otherwise the walk stays where it is, and [`step`](Self::step) says why.
+    #[inline]
+    pub(crate) fn frame_in_window(
+        &mut self,
+        wanted: impl FnOnce(&FrameHeader) -> bool,
+    ) -> Option<AcceptedFrame> {
+        let at = self.in_window(HEADER_LEN)?;
+        let bytes = self.window().get(at..)?;
+        let (header, header_crc) = FrameHeader::decode(bytes)?;
+        if self.refusal_of(&header).is_some() || !wanted(&header) {
+            return None;
+        }
+        let frame = bytes.get(..usize::try_from(header.frame_len()).ok()?)?;
+        let payload_len = header.payload_len as usize;
+        let payload = frame.get(HEADER_LEN..)?.get(..payload_len)?;
+        if crc32(payload) != header.payload_crc {
+            return None;
+        }
+        Some(self.accept(header, header_crc, at))
+    }
+
+    /// Why a frame with this header is not accepted here, whatever its payload.
+    #[inline]
+    fn refusal_of(&self, header: &FrameHeader) -> Option<StopCause> {
+        if header.salt != self.header.salt {
+            return Some(StopCause::OtherGeneration);
+        }
+        // The greatest number stands for places beyond the last LSN, where no frame can stand.
+        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
+            let what = format!("LSN {}, expected {}", header.lsn, self.lsn());
+            return Some(StopCause::Refused(what));
+        }
+        if header.link != self.link {
+            let what = format!("link {:#010x}, expected {:#010x}", header.link, self.link);
+            return Some(StopCause::Refused(what));
+        }
+        if header.payload_len as usize > PAYLOAD_LEN_MAX {
+            let what = format!(
+                "payload length {}, at most {PAYLOAD_LEN_MAX} are allowed",
+                header.payload_len
+            );
+            return Some(StopCause::Refused(what));
+        }
+        None
+    }
+
+    /// Goes behind an accepted frame, which stands at `at` in the window.
+    fn accept(&mut self, header: FrameHeader, header_crc: u32, at: usize) -> AcceptedFrame {
+        self.offset += header.frame_len();
+        self.link = header_crc;
+        let begin = at + HEADER_LEN;
+        AcceptedFrame {
+            payload: begin..begin + header.payload_len as usize,
+            header,
+        }
+    }
+
     /// Like [`step`](Self::step), but `None` if that would read from the file: what lies in the
     /// window then stays where it is.
     pub(crate) fn step_in_window(&mut self) -> Result<Option<Step>> {
@@ -196,7 +296,7 @@ impl SegmentReader {
         let Some(at) = self.locate(HEADER_LEN, may_read)? else {
             return Ok(None);
         };
-        let bytes = self.window.get(at..).unwrap_or_default();
+        let bytes = self.window().get(at..).unwrap_or_default();
         let head = bytes.get(..HEADER_LEN.min(bytes.len())).unwrap_or_default();
         if head.len() < HEADER_LEN && self.offset + HEADER_LEN as u64 > self.limit {
             return Ok(Some(Step::Stop(StopCause::Limit)));
@@ -219,36 +319,20 @@ impl SegmentReader {
                 crc32(head.get(4..).unwrap_or_default())
             )));
         };
-        if header.salt != self.header.salt {
-            return Ok(Some(Step::Stop(StopCause::OtherGeneration)));
-        }
-        // The greatest number stands for places beyond the last LSN, where no frame can stand.
-        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
-            return Ok(self.refuse(format!("LSN {}, expected {}", header.lsn, self.lsn())));
-        }
-        if header.link != self.link {
-            return Ok(self.refuse(format!(
-                "link {:#010x}, expected {:#010x}",
-                header.link, self.link
-            )));
-        }
-        let payload_len = header.payload_len as usize;
-        if payload_len > PAYLOAD_LEN_MAX {
-            return Ok(self.refuse(format!(
-                "payload length {payload_len}, at most {PAYLOAD_LEN_MAX} are allowed"
-            )));
+        if let Some(cause) = self.refusal_of(&header) {
+            return Ok(Some(Step::Stop(cause)));
         }
         let frame_len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
         let Some(at) = self.locate(frame_len, may_read)? else {
             return Ok(None);
         };
-        let payload = at + HEADER_LEN..at + HEADER_LEN + payload_len;
-        let Some(bytes) = self.window.get(at..at + frame_len) else {
+        let Some(bytes) = self.window().get(at..at + frame_len) else {
             if self.offset + header.frame_len() > self.limit {
                 return Ok(Some(Step::Stop(StopCause::Limit)));
             }
             return Ok(self.refuse(format!("the file ends inside a frame of {frame_len} bytes")));
         };
+        let payload_len = header.payload_len as usize;
         let computed = crc32(&bytes[HEADER_LEN..HEADER_LEN + payload_len]);
         if computed != header.payload_crc {
             return Ok(self.refuse(format!(
@@ -256,9 +340,7 @@ impl SegmentReader {
                 header.payload_crc
             )));
         }
-        self.offset += header.frame_len();
-        self.link = header_crc;
-        Ok(Some(Step::Frame(AcceptedFrame { header, payload })))
+        Ok(Some(Step::Frame(self.accept(header, header_crc, at))))
     }
 
     fn refuse(&self, what: String) -> Option<Step> {
@@ -281,7 +363,7 @@ impl SegmentReader {
     /// Where `len` bytes from the next frame on begin in the window, if they are all there.
     fn in_window(&self, len: usize) -> Option<usize> {
         let at = usize::try_from(self.offset.checked_sub(self.window_offset)?).ok()?;
-        (at.checked_add(len)? <= self.window.len()).then_some(at)
+        (at.checked_add(len)? <= self.window.len).then_some(at)
     }
 
     /// Moves the window so that it begins at the next frame, and fills it.
@@ -294,38 +376,19 @@ impl SegmentReader {
         let wanted = usize::try_from(there)
             .unwrap_or(usize::MAX)
             .min(len.max(WINDOW_LEN));
-        let kept = self
+        let passed = self
             .offset
             .checked_sub(self.window_offset)
-            .and_then(|at| usize::try_from(at).ok())
-            .filter(|&at| at < self.window.len());
-        match kept {
-            Some(at) => {
-                self.window.drain(..at);
-            }
-            None => self.window.clear(),
-        }
+            .and_then(|at| usize::try_from(at).ok());
+        self.window.drop_front(passed.unwrap_or(usize::MAX));
         self.window_offset = self.offset;
-        let have = self.window.len().min(wanted);
-        self.window
-            .try_reserve_exact(wanted - have)
-            .map_err(|_| Error::no_memory("a frame", wanted))?;
-        self.window.resize(wanted, 0);
-        let read = read_full_at(
-            self.file.as_ref(),
-            self.offset + have as u64,
-            &mut self.window[have..],
-        )
-        .map_err(|error| Error::io("read", &self.path, error).at(self.place()));
-        match read {
-            Ok(read) => {
-                self.window.truncate(have + read);
-                Ok(())
-            }
-            Err(error) => {
-                self.window.truncate(have);
-                Err(error)
-            }
-        }
+        // The file, or what may be read of it, can have become shorter.
+        self.window.truncate(wanted);
+        let have = self.window.len;
+        let space = self.window.space(wanted)?;
+        let read = read_full_at(self.file.as_ref(), self.offset + have as u64, space)
+            .map_err(|error| Error::io("read", &self.path, error).at(self.place()))?;
+        self.window.len = have + read;
+        Ok(())
     }
 }
