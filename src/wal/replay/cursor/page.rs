@@ -280,6 +280,9 @@ impl Columns {
     /// nothing for each.
     #[inline]
     fn push_records(&mut self, from: &Records<'_>, base: usize) -> Option<usize> {
+        if from.count == 1 {
+            return self.push_record(from, base);
+        }
         let new = self.count..self.count + from.count as usize;
         let mut at = from.at;
         let places = part(&mut self.op, &new)
@@ -299,15 +302,32 @@ impl Columns {
         for (seq, number) in numbers.zip(from.first_seq..) {
             *seq = number;
         }
-        fill(part(&mut self.batch_id, &new), from.head.batch_id.0);
-        fill(part(&mut self.time_ns, &new), from.head.time_ns);
-        fill(part(&mut self.kind, &new), EntryKind::Record as u8);
-        fill(
-            part(&mut self.committed, &new),
-            u8::from(from.head.committed),
-        );
+        part(&mut self.batch_id, &new).fill(from.head.batch_id.0);
+        part(&mut self.time_ns, &new).fill(from.head.time_ns);
+        part(&mut self.kind, &new).fill(EntryKind::Record as u8);
+        part(&mut self.committed, &new).fill(u8::from(from.head.committed));
         self.count = new.end;
         Some(at)
+    }
+
+    /// Like [`push_records`](Self::push_records), of one record: where each append is a batch of its own,
+    /// what prepares the loops over columns would cost more than they do.
+    #[inline]
+    fn push_record(&mut self, from: &Records<'_>, base: usize) -> Option<usize> {
+        let span = record::decode(from.payload, from.at)?;
+        let item = Item {
+            kind: EntryKind::Record,
+            committed: from.head.committed,
+            op: span.op,
+            seq: from.first_seq,
+            batch_id: from.head.batch_id,
+            time_ns: from.head.time_ns,
+            key_begin: from.payload_begin + span.key_begin,
+            value_begin: from.payload_begin + span.value_begin,
+            value_end: from.payload_begin + span.value_end,
+        };
+        self.push(&item, base);
+        Some(span.value_end)
     }
 
     /// Forgets the entries behind the first `count`.
@@ -336,16 +356,6 @@ fn first<T>(column: &[T], count: usize) -> &[T] {
 
 fn part<'a, T>(column: &'a mut [T], new: &Range<usize>) -> &'a mut [T] {
     column.get_mut(new.clone()).unwrap_or_default()
-}
-
-/// Where each append is a batch of its own, a call for one byte would cost more than the byte.
-#[inline]
-fn fill<T: Copy>(column: &mut [T], value: T) {
-    if let [only] = column {
-        *only = value;
-    } else {
-        column.fill(value);
-    }
 }
 
 fn relative(at: usize, base: usize) -> u32 {
