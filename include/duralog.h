@@ -677,6 +677,17 @@ duralog_status_t wal_replay(wal_t *wal,
 #define WAL_CURSOR_RAW 1
 
 /**
+ * In flags of wal_cursor_open: sealed segments are looked at in place, through a mapping, instead of
+ * being read, which is faster where there is much to replay. Bytes are verified all the same, and
+ * the file is kept as it is meanwhile.
+ *
+ * The price: where the disk can't be read there is no DURALOG_E_IO but a signal (SIGBUS), and so there
+ * is if another program makes a file of the log shorter. The segment being written is read always; with
+ * WAL_RECOVERY_SALVAGE, or where the file system has no mappings, all are.
+ */
+#define WAL_CURSOR_MAPPED 2
+
+/**
  * A place in a log, from which it is read forward.
  *
  * Movable: one thread at a time, whichever it is. Several cursors of one log are independent of
@@ -729,7 +740,7 @@ typedef struct wal_page_t {
  * Opens a cursor on the records after after_seq.
  *
  * after_seq: 0 for all; to resume, the greatest sequence number seen.
- * flags: 0, or WAL_CURSOR_RAW.
+ * flags: 0, or any of WAL_CURSOR_*.
  * out_cursor: the cursor, to be closed by wal_cursor_close.
  *
  * Returns DURALOG_OK;

@@ -34,6 +34,8 @@ use std::sync::Arc;
 pub struct Cursor {
     pub(super) view: Arc<LogView>,
     raw: bool,
+    /// Sealed segments are looked at in place.
+    mapped: bool,
     /// Records up to this number are not delivered (again).
     pub(super) floor: Seq,
     pub(super) standing: Option<Standing>,
@@ -53,11 +55,26 @@ impl Cursor {
             salvage,
             view,
             raw,
+            mapped: false,
             floor,
             standing: None,
             torn_shown: false,
             columns: Columns::default(),
         }
+    }
+
+    /// Looks at sealed segments in place, through a mapping, instead of reading them: for who has
+    /// more to read than the processor's cache holds and can live with the price. An error of the
+    /// disk is then no [`Io`](ErrorKind::Io) but ends the process with a signal (SIGBUS), and so does a program that makes the
+    /// files of the log shorter. What is given is verified all the same, and stays as it is until the
+    /// next call.
+    ///
+    /// Where there are no mappings, and with the policy `Salvage`, all is read. The last segment is
+    /// read always.
+    #[must_use]
+    pub fn mapped(mut self) -> Cursor {
+        self.mapped = self.salvage.is_none();
+        self
     }
 
     /// The next entry, or `None` at the end for now.

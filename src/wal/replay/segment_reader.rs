@@ -19,7 +19,9 @@ use crate::format::checksum::crc32;
 use crate::format::frame::{FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
-use crate::vfs::{read_full_at, File};
+use crate::vfs::os::Mapping;
+use crate::vfs::{read_full_at, File, MAP_UNIT};
+use crate::wal::segment_file::hold_segment;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ use std::sync::Arc;
 /// own cache from the read to the checksum and to the caller: with pieces of 1 MiB and more each of
 /// the three would wait for memory again.
 const WINDOW_LEN: usize = 256 << 10;
+
+/// Bytes mapped at a time, if they are: few enough that what was passed is given back soon.
+const MAPPED_LEN: usize = 4 << 20;
 
 /// An accepted frame. Its payload lies in the reader's window.
 #[derive(Clone, Debug)]
@@ -71,29 +76,45 @@ pub(crate) struct SegmentReader {
     link: u32,
     /// No byte at or beyond this offset is looked at. Bytes beyond it may still change.
     limit: u64,
+    /// The window is mapped. Nothing below the limit changes while the file is open.
+    mapped: bool,
 }
 
-/// Bytes of the file. What lies behind those that were read is kept as it is, so that nothing has to
-/// be made zero before each read.
+/// Bytes of the file: read, or mapped. What lies behind those that were read is kept as it is, so that
+/// nothing has to be made zero before each read.
 #[derive(Debug, Default)]
 struct Window {
     bytes: Vec<u8>,
     /// So many were read.
     len: usize,
+    /// If set, this is the window, and nothing was read.
+    mapped: Option<Mapping>,
 }
 
 impl Window {
+    #[inline]
     fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        match &self.mapped {
+            Some(mapping) => mapping.bytes(),
+            None => self.bytes.get(..self.len).unwrap_or_default(),
+        }
     }
 
     /// Forgets the bytes from `len` on.
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        if self
+            .mapped
+            .as_ref()
+            .is_some_and(|mapping| mapping.bytes().len() > len)
+        {
+            self.mapped = None;
+        }
     }
 
-    /// Forgets the bytes before `at`.
+    /// Forgets the bytes before `at`, and all that are mapped.
     fn drop_front(&mut self, at: usize) {
+        self.mapped = None;
         if at < self.len {
             self.bytes.copy_within(at..self.len, 0);
         }
@@ -131,7 +152,14 @@ impl SegmentReader {
             window: Window::default(),
             window_offset: 0,
             limit: u64::MAX,
+            mapped: false,
         }
+    }
+
+    /// Looks at the file in place from now on, if it is sealed for good and can be held as it is: the
+    /// caller sees to the first, and this to the second.
+    pub(crate) fn map(&mut self) {
+        self.mapped = hold_segment(self.file.as_ref(), &self.header);
     }
 
     pub(crate) fn header(&self) -> &SegmentHeader {
@@ -357,13 +385,14 @@ impl SegmentReader {
             return Ok(None);
         }
         self.refill(len)?;
-        Ok(Some(0))
+        let at = self.offset.saturating_sub(self.window_offset);
+        Ok(Some(usize::try_from(at).unwrap_or(usize::MAX)))
     }
 
     /// Where `len` bytes from the next frame on begin in the window, if they are all there.
     fn in_window(&self, len: usize) -> Option<usize> {
         let at = usize::try_from(self.offset.checked_sub(self.window_offset)?).ok()?;
-        (at.checked_add(len)? <= self.window.len).then_some(at)
+        (at.checked_add(len)? <= self.window().len()).then_some(at)
     }
 
     /// Moves the window so that it begins at the next frame, and fills it.
@@ -372,7 +401,11 @@ impl SegmentReader {
             .file
             .len()
             .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
-        let there = file_len.min(self.limit).saturating_sub(self.offset);
+        let end = file_len.min(self.limit);
+        if self.mapped && self.map_window(len, end) {
+            return Ok(());
+        }
+        let there = end.saturating_sub(self.offset);
         let wanted = usize::try_from(there)
             .unwrap_or(usize::MAX)
             .min(len.max(WINDOW_LEN));
@@ -382,7 +415,7 @@ impl SegmentReader {
             .and_then(|at| usize::try_from(at).ok());
         self.window.drop_front(passed.unwrap_or(usize::MAX));
         self.window_offset = self.offset;
-        // The file, or what may be read of it, can have become shorter.
+        // The file, or what may be read of it, may be shorter by now.
         self.window.truncate(wanted);
         let have = self.window.len;
         let space = self.window.space(wanted)?;
@@ -390,5 +423,22 @@ impl SegmentReader {
             .map_err(|error| Error::io("read", &self.path, error).at(self.place()))?;
         self.window.len = have + read;
         Ok(())
+    }
+
+    /// Maps the window so that `len` bytes from the next frame on lie in it, as far as they lie before
+    /// `end`. False if they have to be read.
+    fn map_window(&mut self, len: usize, end: u64) -> bool {
+        let begin = self.offset / MAP_UNIT * MAP_UNIT;
+        let ahead = usize::try_from(self.offset - begin).unwrap_or(usize::MAX);
+        let there = usize::try_from(end.saturating_sub(begin)).unwrap_or(usize::MAX);
+        let wanted = there.min(len.saturating_add(ahead).max(MAPPED_LEN));
+        self.window.truncate(0);
+        self.window.mapped = None;
+        if wanted > ahead {
+            self.window.mapped = self.file.map(begin, wanted).ok();
+        }
+        self.mapped = self.window.mapped.is_some();
+        self.window_offset = begin;
+        self.mapped
     }
 }

@@ -25,7 +25,11 @@ impl Cursor {
             // The file was retired and its name is in use for something else.
             return Err(truncated(number));
         }
-        reader.set_limit(self.view.limit_of(number).lsn(self.raw));
+        let limit = self.view.limit_of(number);
+        reader.set_limit(limit.lsn(self.raw));
+        if self.mapped && matches!(limit, Limit::Declared(_)) {
+            reader.map();
+        }
         self.standing = Some(Standing {
             reader,
             structure: Structure::new(header.first_seq),
