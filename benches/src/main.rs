@@ -19,7 +19,7 @@ mod table;
 mod writers;
 
 use catalog::{Fixture, Workload, WORKLOADS};
-use log_work::Appending;
+use log_work::{Appending, Replay};
 use meter::Measured;
 use scale::Scale;
 use std::fs;
@@ -370,6 +370,8 @@ fn child(args: &[String]) {
     let it = &mut out;
     let group = Duration::from_millis(scale.group_ms);
     let append = |what, it: &mut Measured| log_work::append(name, places, what, it);
+    let replay =
+        |what, it: &mut Measured| log_work::replay(name, places, what, scale.replay_records, it);
     match workload.as_str() {
         "log-append" => append(Appending::singles(scale.appends, true), it),
         "log-batch-100" => append(Appending::hundreds(scale.batches, true), it),
@@ -379,8 +381,9 @@ fn child(args: &[String]) {
         "log-group-64" => log_work::append_together(name, places, 64, group, it),
         "log-manual-1" => append(Appending::singles(manual, false), it),
         "log-manual-100" => append(Appending::hundreds(scale.manual_records / 100, false), it),
-        "log-replay-100" => log_work::replay(name, places, "log-100", scale.replay_records, it),
-        "log-replay-1" => log_work::replay(name, places, "log-1", scale.replay_records, it),
+        "log-replay-100" => replay(("log-100", Replay::Read), it),
+        "log-replay-1" => replay(("log-1", Replay::Read), it),
+        "log-replay-mapped" => replay(("log-100", Replay::Mapped), it),
         "log-disk-ten" => log_work::ten(name, places, it),
         "log-open-clean" => log_work::open_clean(name, places, scale.replay_records, it),
         "log-open-killed" => log_work::open_killed(name, places, scale.replay_records, it),

@@ -37,7 +37,8 @@ pub enum RecoveryPolicy {
     /// Cut a torn tail and report it; refuse corruption for writing, and let reading go on up to
     /// it.
     Default,
-    /// Refuse any end that is not clean.
+    /// Refuse any end that is not clean, and look at the whole last segment for damage, also if the
+    /// log was closed.
     Strict,
     /// Read everything that is undamaged, whatever lies between: cursors skip damage and mark it
     /// with an entry of kind `Gap`. For reading only.

@@ -62,6 +62,9 @@ impl Cursor {
         }
         let what = match cause {
             StopCause::Refused(what) => what.clone(),
+            StopCause::Limit if at < limit_lsn => {
+                "the frame that stands here would reach beyond".to_string()
+            }
             _ => "no frame stands here".to_string(),
         };
         match limit {
@@ -88,7 +91,9 @@ impl Cursor {
                 if let Some(error) = end.error {
                     return Err(error.duplicate());
                 }
-                if *cause == StopCause::Limit || at >= end.lsn {
+                // Not for the limit alone: what is acknowledged ends with a frame, so one that would reach
+                // beyond is none, and taking this for the end would lose what stands behind it.
+                if at >= end.lsn {
                     return Ok(false);
                 }
                 Err(corrupt(
