@@ -311,7 +311,10 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
  */
 #define WAL_RECOVERY_DEFAULT 0
 
-/** In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. */
+/**
+ * In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. The whole last segment
+ * is looked at for damage, also if the log was closed.
+ */
 #define WAL_RECOVERY_STRICT 1
 
 /**

@@ -76,6 +76,8 @@ pub trait File: Send + Sync + fmt::Debug {
     }
     /// Makes all bytes written before, and the size, survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
+    /// A hint that the file is read on from here in order.
+    fn read_ahead(&self) {}
     /// Takes a lock on the whole file without waiting, or changes the one that this handle has; false
     /// if others have one that does not go with it. It is given up when the file is closed at the
     /// latest. `Unsupported` where there are no locks.

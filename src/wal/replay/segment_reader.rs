@@ -76,6 +76,10 @@ pub(crate) struct SegmentReader {
     link: u32,
     /// No byte at or beyond this offset is looked at. Bytes beyond it may still change.
     limit: u64,
+    /// Size of the file when it was last looked up. What is below the limit was there then.
+    file_len: u64,
+    /// Pieces read. Who reads a second one reads on.
+    read_count: u32,
     /// The window is mapped. Nothing below the limit changes while the file is open.
     mapped: bool,
 }
@@ -152,6 +156,8 @@ impl SegmentReader {
             window: Window::default(),
             window_offset: 0,
             limit: u64::MAX,
+            file_len: 0,
+            read_count: 0,
             mapped: false,
         }
     }
@@ -397,13 +403,19 @@ impl SegmentReader {
 
     /// Moves the window so that it begins at the next frame, and fills it.
     fn refill(&mut self, len: usize) -> Result<()> {
-        let file_len = self
-            .file
-            .len()
-            .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
-        let end = file_len.min(self.limit);
+        if self.mapped || self.file_len < self.limit {
+            self.file_len = self
+                .file
+                .len()
+                .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
+        }
+        let end = self.file_len.min(self.limit);
         if self.mapped && self.map_window(len, end) {
             return Ok(());
+        }
+        self.read_count = self.read_count.saturating_add(1);
+        if self.read_count == 2 {
+            self.file.read_ahead();
         }
         let there = end.saturating_sub(self.offset);
         let wanted = usize::try_from(there)
