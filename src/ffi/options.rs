@@ -29,7 +29,8 @@ pub const WAL_SYNC_MANUAL: u32 = 2;
 /// refused for writing, and reading goes on up to it. The default.
 pub const WAL_RECOVERY_DEFAULT: u32 = 0;
 /// In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. The whole last segment
-/// is looked at for damage, also if the log was closed.
+/// is looked at for damage; otherwise, of one with more than 8 MiB in which the log was closed, only
+/// the last frame is.
 pub const WAL_RECOVERY_STRICT: u32 = 1;
 
 /// In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and

@@ -2,7 +2,8 @@
 //!
 //! What is specific: open-file-description locks (a lock that belongs to the open file, so that a
 //! second handle of the same process can't lose it), `fdatasync`, `fallocate`, `O_NOFOLLOW`, the
-//! boot id, a shared mapping for the tail page, mappings for reading. Another system gets a file beside this one.
+//! boot id, a shared mapping for the tail page, mappings for reading. Another system gets a file
+//! beside this one.
 //!
 //! `unsafe` is here because these calls have no safe form in the standard library.
 #![allow(unsafe_code)] // system calls and mappings; each use argues its safety

@@ -255,7 +255,9 @@ fn open_existing(
 fn extent_of(options: &WalOptions) -> Extent {
     match options.recovery_policy {
         RecoveryPolicy::Strict => Extent::LastSegment,
-        RecoveryPolicy::Default | RecoveryPolicy::Salvage => Extent::End,
+        RecoveryPolicy::Default | RecoveryPolicy::Salvage => Extent::End {
+            walk_len_max: options.walk_len_max,
+        },
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct LogView {
     pub(crate) layout: Layout,
     /// Whether this is the view of a handle opened for reading only.
     read_only: bool,
+    /// How much of the log is judged to find its end.
+    extent: Extent,
     /// Set if cursors pass over damage.
     salvaged: Option<Salvaged>,
     /// The segments with a damaged header, if cursors pass over damage.
@@ -103,6 +105,7 @@ impl LogView {
             vfs,
             layout,
             read_only: false,
+            extent: Extent::LastSegment,
             salvaged: None,
             damaged: BTreeMap::new(),
             state: Mutex::new(State {
@@ -131,6 +134,7 @@ impl LogView {
             vfs,
             layout,
             read_only: true,
+            extent,
             salvaged: None,
             damaged: BTreeMap::new(),
             state: Mutex::new(state),
@@ -315,7 +319,7 @@ impl LogView {
                 return Ok(());
             }
         }
-        let (fresh, _) = look(self.vfs.as_ref(), &self.layout, Extent::End)?;
+        let (fresh, _) = look(self.vfs.as_ref(), &self.layout, self.extent)?;
         let mut state = self.state();
         // A live writer's marks only grow; a slower look must not take a faster one back.
         if !(fresh.writer_live && state.writer_live && fresh.end.lsn < state.end.lsn) {
@@ -344,7 +348,7 @@ impl LogView {
     /// Looks at the directory anew, whatever was known. Nothing to do for a writer's handle.
     pub(crate) fn look_again(&self) -> Result<()> {
         if self.read_only {
-            let (fresh, _) = look(self.vfs.as_ref(), &self.layout, Extent::End)?;
+            let (fresh, _) = look(self.vfs.as_ref(), &self.layout, self.extent)?;
             *self.state() = fresh;
         }
         Ok(())

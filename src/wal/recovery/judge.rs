@@ -141,11 +141,18 @@ fn walk_on(reader: &mut SegmentReader, mut structure: Structure) -> Walked {
 ///
 /// A clean close is a promise for all that lies before, synced before it was written, so no tear can lie
 /// there. Damage can, as in any segment before; it is found by whoever reads it.
-fn walk_from_close(survey: &Survey, reader: &mut SegmentReader) -> Option<Walked> {
+fn walk_from_close(
+    survey: &Survey,
+    reader: &mut SegmentReader,
+    walk_len_max: u64,
+) -> Option<Walked> {
     let number = reader.header().segment_number;
     let control = survey.control.newest.filter(|control| {
         control.closed && control.last_segment == number && control.durable_lsn == control.end_lsn
     })?;
+    if reader.header().offset_of(control.end_lsn)? <= walk_len_max {
+        return None;
+    }
     let lsn = control.last_frame_lsn;
     let offset = reader.header().offset_of(lsn)?;
     let mut bytes = [0; HEADER_LEN];
@@ -309,9 +316,9 @@ impl Judgement {
 /// How much of a log to walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Extent {
-    /// The end: the last segment, and of that only what follows the last clean close, if that can be
-    /// relied on. What opening needs.
-    End,
+    /// What opening needs: the last segment. If the log was closed in it behind more bytes than these,
+    /// and that can be relied on, only what follows its last frame.
+    End { walk_len_max: u64 },
     /// The whole last segment.
     LastSegment,
     /// Every segment.
@@ -433,7 +440,7 @@ fn judge_last(
     evidence.raise(header.durable_lsn, EvidenceSource::SegmentHeader);
     evidence.raise(header.base_lsn, EvidenceSource::SegmentHeader);
     let from_close = match extent {
-        Extent::End => walk_from_close(survey, reader),
+        Extent::End { walk_len_max } => walk_from_close(survey, reader, walk_len_max),
         Extent::LastSegment | Extent::Whole => None,
     };
     let mut walked = from_close.unwrap_or_else(|| walk(reader, header.first_seq));

@@ -65,9 +65,9 @@ impl Cursor {
 
     /// Looks at sealed segments in place, through a mapping, instead of reading them: for who has
     /// more to read than the processor's cache holds and can live with the price. An error of the
-    /// disk is then no [`Io`](ErrorKind::Io) but ends the process with a signal (SIGBUS), and so does a program that makes the
-    /// files of the log shorter. What is given is verified all the same, and stays as it is until the
-    /// next call.
+    /// disk is then no [`Io`](ErrorKind::Io) but ends the process with a signal (SIGBUS), and so does a
+    /// program that makes the files of the log shorter. What is given is verified all the same, and
+    /// stays as it is until the next call.
     ///
     /// Where there are no mappings, and with the policy `Salvage`, all is read. The last segment is
     /// read always.

@@ -54,6 +54,7 @@ impl LogView {
             vfs,
             layout,
             read_only: false,
+            extent: Extent::Whole,
             damaged,
             salvaged: Some(Salvaged {
                 first_segment: found.first_segment,

@@ -2,9 +2,9 @@
 //! than its checksum.
 //!
 //! A page points into the reader's window and ends where that would have to move. Whole batches, which
-//! is what most logs are made of, are taken frame by frame ([`Cursor::take_whole_batches`]): each record is looked at once, to
-//! see that it is well-formed and where it lies. All else comes entry by entry, as from
-//! [`Cursor::next`], and gives the same.
+//! is what most logs are made of, are taken frame by frame ([`Cursor::take_whole_batches`]): each
+//! record is looked at once, to see that it is well-formed and where it lies. All else comes entry by
+//! entry, as from [`Cursor::next`], and gives the same.
 
 use super::advance::Advance;
 use super::delivery::{Delivery, Head};
