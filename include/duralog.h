@@ -313,7 +313,11 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
  */
 #define WAL_RECOVERY_DEFAULT 0
 
-/** In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. */
+/**
+ * In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. The whole last segment
+ * is looked at for damage; otherwise, of one with more than 8 MiB in which the log was closed, only
+ * the last frame is.
+ */
 #define WAL_RECOVERY_STRICT 1
 
 /**
@@ -396,7 +400,8 @@ typedef struct wal_t wal_t;
  * DURALOG_E_NOT_A_LOG: the directory holds something else;
  * DURALOG_E_NEWER: written by a newer version;
  * DURALOG_E_CORRUPT: damaged, refused for writing; open it with WAL_OPEN_READ_ONLY to read up to
- * the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair;
+ * the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair (damage
+ * further back than opening looks is found when it is read: see WAL_RECOVERY_STRICT);
  * DURALOG_E_UNCLEAN: as WAL_RECOVERY_STRICT asked;
  * DURALOG_E_INVALID_ARGUMENT: also if application_id is not the log's;
  * DURALOG_E_FULL, DURALOG_E_IO.
@@ -782,6 +787,17 @@ duralog_status_t wal_replay(wal_t *wal,
 #define WAL_CURSOR_RAW 1
 
 /**
+ * In flags of wal_cursor_open: sealed segments are looked at in place, through a mapping, instead of
+ * being read, which is faster where there is much to replay. Bytes are verified all the same, and
+ * the file is kept as it is meanwhile.
+ *
+ * The price: where the disk can't be read there is no DURALOG_E_IO but a signal (SIGBUS), and so there
+ * is if another program makes a file of the log shorter. The segment being written is read always; with
+ * WAL_RECOVERY_SALVAGE, or where the file system has no mappings, all are.
+ */
+#define WAL_CURSOR_MAPPED 2
+
+/**
  * A place in a log, from which it is read forward.
  *
  * Movable: one thread at a time, whichever it is. Several cursors of one log are independent of
@@ -834,7 +850,7 @@ typedef struct wal_page_t {
  * Opens a cursor on the records after after_seq.
  *
  * after_seq: 0 for all; to resume, the greatest sequence number seen.
- * flags: 0, or WAL_CURSOR_RAW.
+ * flags: 0, or any of WAL_CURSOR_*.
  * out_cursor: the cursor, to be closed by wal_cursor_close.
  *
  * Returns DURALOG_OK;

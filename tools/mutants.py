@@ -28,7 +28,7 @@ SUITE_SECONDS_MAX = 420
 #: Test binaries in the order in which they are tried: the fast and general ones first.
 LOG_SUITES = (
     ["--lib"],
-    ["--test", "log", "--test", "repair", "--test", "prepare"],
+    ["--test", "log", "--test", "repair", "--test", "prepare", "--test", "mapped"],
     ["--test", "crash_points"],
     ["--test", "evidence"],
     ["--test", "faults"],
@@ -50,6 +50,7 @@ ROTATION = "src/wal/append/segment_writer/rotation.rs"
 RETENTION = "src/wal/append/segment_writer/retention.rs"
 COMMITTER = "src/wal/append/group_committer.rs"
 READER = "src/wal/replay/segment_reader.rs"
+SEGMENT_END = "src/wal/replay/cursor/segment_end.rs"
 FILES = "src/wal/segment_file.rs"
 OPEN = "src/wal/open.rs"
 RESTART = "src/wal/recovery/restart.rs"
@@ -97,6 +98,11 @@ LOG_MUTANTS = (
     Mutant("place is not compared", READER, "if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {", "if false {"),
     Mutant("header checksum is not compared", FRAME, "if crc32(&bytes[4..]) != header_crc {", "if false {"),
     Mutant("payload checksum is not compared", READER, "if computed != header.payload_crc {", "if false {"),
+    Mutant("payload checksum is not compared in pages", READER, "if crc32(payload) != header.payload_crc {", "if false {"),
+    Mutant("a frame that reaches beyond the end is the end", SEGMENT_END, "                if at >= end.lsn {", "                if *cause == StopCause::Limit || at >= end.lsn {"),
+    Mutant("the clean close is believed without its last frame", JUDGE, "    if !holds {", "    if false {"),
+    Mutant("a file is used again under who looks at it", FILES, "match file.lock(FileLock::Exclusive) {", "match io::Result::Ok(true) {"),
+    Mutant("who looks at a file does not hold it", FILES, "    if !matches!(file.lock(FileLock::Shared), Ok(true)) {", "    if false {"),
     Mutant("evidence is not compared", JUDGE, "below_evidence: walked.stop.lsn < evidence.lsn,", "below_evidence: false,"),
     Mutant("no look for live frames beyond", JUDGE, "if !walked.structure.sealed && walked.read_error.is_none() {", "if false {"),
     Mutant("control file is no evidence", JUDGE, "evidence.raise(control.durable_lsn, EvidenceSource::Control);", "let _ = control;"),

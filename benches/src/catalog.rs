@@ -307,6 +307,18 @@ pub const WORKLOADS: &[Workload] = &[
         ],
     ),
     workload(
+        "log-replay-mapped",
+        "the log of batches of 100 looked at through a mapping; raw is a mapped scan",
+        &["raw", "duralog"],
+        &[Fixture::Raw, Log100],
+        &[more(
+            "log-replay-mapped",
+            "mb_per_s",
+            "MB/s",
+            &[Times(0.6, "raw")],
+        )],
+    ),
+    workload(
         "log-disk-ten",
         "what a log of ten records takes after close",
         &["duralog", "ndjson", "sqlite"],

@@ -52,7 +52,9 @@ pub struct Names {
 impl Names {
     pub fn new(events: u64) -> Names {
         Names {
-            streams: (0..streams_of(events)).map(|n| format!("account-{n:06}")).collect(),
+            streams: (0..streams_of(events))
+                .map(|n| format!("account-{n:06}"))
+                .collect(),
             tags: (0..RARE_EVENTS).map(|n| format!("case:{n}")).collect(),
             rare_every: (events / RARE_EVENTS).max(1),
         }
@@ -583,13 +585,7 @@ pub fn read_streams(
 }
 
 /// Everything, from the beginning.
-pub fn scan(
-    contender: &str,
-    places: Places<'_>,
-    scale: Scale,
-    mapped: bool,
-    out: &mut Measured,
-) {
+pub fn scan(contender: &str, places: Places<'_>, scale: Scale, mapped: bool, out: &mut Measured) {
     let mut sum = 0u64;
     let mut meter = Meter::new();
     let found = if contender == "raw" {

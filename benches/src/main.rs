@@ -20,7 +20,7 @@ mod writers;
 
 use c_face::Mode;
 use catalog::{Fixture, Workload, WORKLOADS};
-use log_work::Appending;
+use log_work::{Appending, Replay};
 use meter::Measured;
 use scale::Scale;
 use std::fs;
@@ -375,6 +375,8 @@ fn child(args: &[String]) {
     let together = |threads, mode, it: &mut Measured| {
         log_work::append_together(name, places, threads, mode, group, it);
     };
+    let replay =
+        |what, it: &mut Measured| log_work::replay(name, places, what, scale.replay_records, it);
     match workload.as_str() {
         "log-append" => append(Appending::singles(scale.appends, Mode::Durable), it),
         "log-batch-100" => append(Appending::hundreds(scale.batches, Mode::Durable), it),
@@ -391,8 +393,9 @@ fn child(args: &[String]) {
             append(Appending::hundreds(batches, Mode::Manual), it);
         }
         "log-buffered" => append(Appending::singles(manual, Mode::Buffered), it),
-        "log-replay-100" => log_work::replay(name, places, "log-100", scale.replay_records, it),
-        "log-replay-1" => log_work::replay(name, places, "log-1", scale.replay_records, it),
+        "log-replay-100" => replay(("log-100", Replay::Read), it),
+        "log-replay-1" => replay(("log-1", Replay::Read), it),
+        "log-replay-mapped" => replay(("log-100", Replay::Mapped), it),
         "log-disk-ten" => log_work::ten(name, places, it),
         "log-open-clean" => log_work::open_clean(name, places, scale.replay_records, it),
         "log-open-killed" => log_work::open_killed(name, places, scale.replay_records, it),

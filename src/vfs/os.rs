@@ -2,12 +2,13 @@
 //!
 //! What is specific: open-file-description locks (a lock that belongs to the open file, so that a
 //! second handle of the same process can't lose it), `fdatasync`, `fallocate`, `O_NOFOLLOW`, the
-//! boot id, a shared mapping for the tail page. Another system gets a file beside this one.
+//! boot id, a shared mapping for the tail page, mappings for reading. Another system gets a file
+//! beside this one.
 //!
 //! `unsafe` is here because these calls have no safe form in the standard library.
-#![allow(unsafe_code)] // system calls and one shared mapping; each use argues its safety
+#![allow(unsafe_code)] // system calls and mappings; each use argues its safety
 
-use super::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+use super::{DirEntry, File, FileLock, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
@@ -134,6 +135,25 @@ impl File for RealFile {
             let fd = self.0.as_raw_fd();
             libc::sync_file_range(fd, offset, len, libc::SYNC_FILE_RANGE_WRITE);
         }
+    }
+
+    fn read_ahead(&self) {
+        // SAFETY: the descriptor is open as long as `self.0` lives; the call takes no pointers. It is a
+        // hint, and what becomes of it changes nothing but the time that reads take.
+        unsafe { libc::posix_fadvise(self.0.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
+    }
+
+    fn lock(&self, lock: FileLock) -> io::Result<bool> {
+        let kind = match lock {
+            FileLock::Unlocked => libc::F_UNLCK,
+            FileLock::Shared => libc::F_RDLCK,
+            FileLock::Exclusive => libc::F_WRLCK,
+        };
+        set_lock(&self.0, kind)
+    }
+
+    fn map(&self, offset: u64, len: usize) -> io::Result<Mapping> {
+        Mapping::new(&self.0, offset, len)
     }
 
     fn overwrites_in_place(&self) -> bool {
@@ -537,8 +557,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     lock
 }
 
-/// Takes the lock (`F_WRLCK`) without waiting, or gives it up (`F_UNLCK`); false if someone else has
-/// it.
+/// Takes the lock (`F_WRLCK`, or `F_RDLCK` beside others) without waiting, or gives it up (`F_UNLCK`);
+/// false if someone else has it.
 fn set_lock(file: &fs::File, kind: libc::c_int) -> io::Result<bool> {
     let lock = whole_file(kind);
     // SAFETY: the descriptor is open, and `lock` lives through the call, which only reads it.
@@ -605,6 +625,67 @@ impl Drop for RealLock {
         // it was open. A failure leaves the lock to the kernel, as above.
         let _ = set_lock(&self.file, libc::F_UNLCK);
         locked_here().remove(&self.id);
+    }
+}
+
+/// Bytes of a file, looked at in place.
+///
+/// They are the file's as long as this lives, whatever becomes of its name. Where the file can't be read,
+/// or is shorter by now, looking at them ends the process with SIGBUS.
+#[derive(Debug)]
+pub struct Mapping {
+    address: *const u8,
+    len: usize,
+}
+
+// SAFETY: it only gives out shared references to bytes that nobody changes (see `bytes`), which any
+// thread may use.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: &fs::File, offset: u64, len: usize) -> io::Result<Mapping> {
+        let offset = to_off_t(offset)?;
+        // SAFETY: a fresh mapping, for reading, of an open regular file; null lets the kernel choose
+        // the place, so no existing mapping is touched. The result is checked before use.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                // All at once: one by one, finding the pages takes longer than looking at them.
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping {
+            address: address.cast(),
+            len,
+        })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable bytes at `address`, which is not null, and lives as long
+        // as the borrow of `self`. That they do not change meanwhile is what the log sees to: only
+        // bytes below the end of a sealed segment are looked at, no writer writes there again, and
+        // none uses the file again for something else while its reader holds the shared lock on it. A
+        // program that writes into a log's files against all rules can break this; it could as well
+        // write into the memory of this process.
+        unsafe { std::slice::from_raw_parts(self.address, self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `new` mapped; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.address.cast_mut().cast(), self.len) };
     }
 }
 

@@ -261,6 +261,14 @@ class Reading(Case):
                          [(1, duralog.KIND_RECORD, b"a"), (2, duralog.KIND_RECORD, b"b"), (3, duralog.KIND_COMMIT, b""),
                           (4, duralog.KIND_CHECKPOINT, b"saved")])
 
+    def test_mapped_iteration_gives_the_same(self):
+        while self.wal.stat().segment_count < 3:
+            self.wal.append_batch([b"a" * 1000, b"b" * 1000])
+        self.assertEqual(list(self.wal.tuples(mapped=True)), list(self.wal.tuples()))
+        self.assertEqual(list(self.wal.iterate(raw=True, mapped=True)), list(self.wal.iterate(raw=True)))
+        with self.wal.cursor(after_seq=5, mapped=True) as cursor:
+            self.assertEqual(list(cursor), list(self.wal.iterate(5)))
+
     def test_batches_are_whole_and_separate(self):
         self.wal.append(b"x")
         self.wal.append_batch([b"a", b"b"])

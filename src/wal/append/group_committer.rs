@@ -662,8 +662,7 @@ impl<S: GroupSink> Drop for Called<'_, S> {
 
 /// The place in which threads wait for the group with this number.
 fn slot(ticket: u64) -> usize {
-    // Below `SLOTS`, so nothing is lost.
-    (ticket % SLOTS as u64) as usize
+    usize::try_from(ticket % SLOTS as u64).unwrap_or(0)
 }
 
 /// The end of a wait.

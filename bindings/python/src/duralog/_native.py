@@ -174,6 +174,7 @@ wal_replay_callback_t = CFUNCTYPE(c_int, c_void_p, POINTER(wal_record_t))
 # == Cursors ===================================================================================
 
 WAL_CURSOR_RAW = 1
+WAL_CURSOR_MAPPED = 2
 
 
 class wal_page_t(_Sized):

@@ -102,9 +102,10 @@ impl Tickets {
         if !known(last) || (last > 0 && !known(last - 1)) {
             return None;
         }
-        let settled = self.untold.drain(..=last);
+        let mut settled = self.untold.drain(..=last);
         let told = settled.len() as u64;
-        let result = settled.last().flatten();
+        let result = settled.next_back().flatten();
+        drop(settled);
         self.settled -= told;
         self.failed -= usize::from(first_failed.is_some());
         result
