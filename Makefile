@@ -6,7 +6,7 @@
 #     make quickstart   builds everything and shows it at work
 #     make examples     the C programs of examples-c/
 #     make test         all tests
-#     make mutants      plants bugs and shows which test notices each; takes an hour
+#     make mutants      plants bugs and shows which test notices each; takes two hours
 #     make powercut-disk   cuts the power under ext4, XFS and btrfs (as root; not part of make test)
 #     make tsan         the tests with threads under ThreadSanitizer (not part of make test)
 #     make fuzz         the targets of fuzz/ under cargo-fuzz, FUZZ_SECONDS each (not part of make test)
@@ -98,6 +98,8 @@ tsan: library
 	export RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"; \
 	$(TSAN_TEST) --test threads --test processes --test without_waiting -- --test-threads=1; \
 	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
+	$(TSAN_TEST) --test eventstore_subscriptions --test eventstore_bank -- --test-threads=1 --skip killed; \
+	DURALOG_MODEL_RUNS=4 $(TSAN_TEST) --test eventstore_model -- many_threads; \
 	else echo "skipped: this Rust compiler comes without the runtime of ThreadSanitizer"; fi
 
 # What is found new stays in the target directory: the corpus in fuzz/ is kept small.
@@ -105,7 +107,7 @@ FUZZ_SECONDS ?= 300
 
 fuzz:
 	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then set -ex; \
-	for name in segment open packed event; do mkdir -p $(TARGET)/fuzz/found/$$name; \
+	for name in segment open packed event index; do mkdir -p $(TARGET)/fuzz/found/$$name; \
 	$(CARGO) +nightly fuzz run --target-dir $(TARGET)/fuzz $$name $(TARGET)/fuzz/found/$$name \
 	    fuzz/corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done; \
 	else echo "skipped: needs a nightly Rust compiler and cargo-fuzz (cargo install cargo-fuzz)"; fi

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from itertools import chain, islice
 
-STREAMS = 10_000
+EVENTS_PER_STREAM = 100
 RECORD_LEN = 256
 LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -194,7 +194,8 @@ def event_scan(contender, fixtures, count, events, tuples):
 
 
 def event_streams(contender, fixtures, reads, events):
-    names = [f"account-{number * 7919 % STREAMS:06}" for number in range(reads)]
+    streams = events // EVENTS_PER_STREAM
+    names = [f"account-{number * 7919 % streams:06}" for number in range(reads)]
     found = 0
     if contender == "duralog":
         with event_store(fixtures) as store:
@@ -206,7 +207,7 @@ def event_streams(contender, fixtures, reads, events):
         with Meter() as meter:
             for name in names:
                 found += len(connection.execute(f"{SELECT} WHERE stream = ? ORDER BY version", (name,)).fetchall())
-    check(found, reads * (events // STREAMS))
+    check(found, reads * EVENTS_PER_STREAM)
     print("us", meter.seconds * 1e6 / reads)
 
 

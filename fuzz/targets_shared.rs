@@ -1,10 +1,11 @@
 //! What is fuzzed, for cargo-fuzz and for `tests/fuzz_smoke.rs`: one function per target, which
-//! takes any bytes and must return. Everything happens on the simulated disk, in memory.
+//! takes any bytes and must return. Everything happens on the simulated disk, in memory. What is done to
+//! the index of an event store is in `target_index.rs`.
 //!
 //! | target | bytes |
 //! |---|---|
 //! | `segment` | a flag, then the first segment of a log; with the flag, its checksums are made right |
-//! | `open` | a flag, then changes to the files of a small log, 12 bytes each |
+//! | `open` | flags, then changes to the files of a log, small or large, 12 bytes each |
 //! | `packed` | columns and bytes of a packed batch |
 //! | `event` | the value of an event's record |
 
@@ -176,46 +177,66 @@ pub(crate) fn segment(data: &[u8]) {
     }
 }
 
-/// A log with two segments, batches, a checkpoint and a control file, and what a reader finds.
-fn base() -> &'static (Image, Vec<PathBuf>, Vec<Read>) {
-    static BASE: OnceLock<(Image, Vec<PathBuf>, Vec<Read>)> = OnceLock::new();
-    BASE.get_or_init(|| {
+/// A log of two segments: where its files are, and what a reader finds.
+struct Base {
+    image: Image,
+    paths: Vec<PathBuf>,
+    read: Vec<Read>,
+}
+
+/// With batches, a checkpoint and a control file. The first segment of the large one was sealed when
+/// it was full; that of the small one was left by a process that died, and every attempt takes a
+/// tenth of the time.
+fn base(is_large: bool) -> &'static Base {
+    static BASES: [OnceLock<Base>; 2] = [OnceLock::new(), OnceLock::new()];
+    BASES[usize::from(is_large)].get_or_init(|| {
         let disk = SimDisk::new(1);
-        let make = || -> Result<Vec<Read>, Error> {
-            let wal = open_log(&disk, OpenHow::MustCreate, RecoveryPolicy::Default)?;
-            let large = [5; 33_000];
+        let make = || -> Result<(), Error> {
+            let mut wal = open_log(&disk, OpenHow::MustCreate, RecoveryPolicy::Default)?;
+            let large = vec![5; if is_large { 33_000 } else { 600 }];
             wal.append(Record::put(b"one", b"1"), Durability::AsOpened)?;
             let batch = [Record::put(b"two", &large), Record::put(b"three", &large)];
             wal.append_batch(&batch, Durability::AsOpened)?;
+            if !is_large {
+                std::mem::forget(wal);
+                disk.restart_process();
+                wal = open_log(&disk, OpenHow::MustExist, RecoveryPolicy::Default)?;
+            }
             let batch = [Record::put(b"four", b"4"), Record::delete(b"one")];
             wal.append_batch(&batch, Durability::AsOpened)?;
             wal.checkpoint(b"checkpoint")?;
             wal.append(Record::put(b"five", b"5"), Durability::AsOpened)?;
-            wal.close()?;
-            Ok(read_all(&wal).0)
+            wal.close()
         };
-        let _ = make();
-        let image = disk.image();
+        let made = make();
+        let mut image = disk.image();
+        let paths = image.paths();
+        let segments = paths.iter().filter(|path| is_segment(path));
+        for path in segments.clone() {
+            // Zeros written ahead take long to look through and tell nothing.
+            let bytes = image.read(path).unwrap_or_default();
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+            let _ = image.set_len(path, (used as u64).next_multiple_of(8) + HEADER_LEN as u64);
+        }
         let wal = open_log(
             &SimDisk::from_image(&image, 1),
             OpenHow::ReadOnly,
             RecoveryPolicy::Default,
         );
         let read = wal.map(|wal| read_all(&wal).0).unwrap_or_default();
-        assert_eq!(read.len(), 6, "the log that is changed must be there");
-        let paths = image.paths();
-        (image, paths, read)
+        assert!(made.is_ok() && segments.count() == 2 && read.len() == 6);
+        Base { image, paths, read }
     })
 }
 
-/// Any bytes as changes to a log: which file, what, where, with what.
-pub(crate) fn open(data: &[u8]) {
-    let Some((flag, data)) = data.split_first() else {
-        return;
-    };
-    let (image, paths, read) = base();
-    let mut image = image.clone();
-    for change in data.chunks_exact(12).take(16) {
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wal")
+        && path.parent() == Some(Path::new(LOG))
+}
+
+/// Any bytes as changes to files, 12 bytes each: which file, what, where, with what.
+pub(crate) fn change(image: &mut Image, paths: &[PathBuf], changes: &[u8]) {
+    for change in changes.chunks_exact(12).take(16) {
         let path = &paths[usize::from(change[0]) % paths.len()];
         let Some(len) = image.len(path) else {
             continue;
@@ -251,6 +272,16 @@ pub(crate) fn open(data: &[u8]) {
             }
         };
     }
+}
+
+/// Any bytes as changes to a log.
+pub(crate) fn open(data: &[u8]) {
+    let Some((flag, data)) = data.split_first() else {
+        return;
+    };
+    let Base { image, paths, read } = base(flag & 2 != 0);
+    let mut image = image.clone();
+    change(&mut image, paths, data);
     let right = flag & 1 != 0;
     if right {
         for path in paths {

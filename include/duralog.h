@@ -313,7 +313,11 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
  */
 #define WAL_RECOVERY_DEFAULT 0
 
-/** In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. */
+/**
+ * In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. The whole last segment
+ * is looked at for damage; otherwise, of one with more than 8 MiB in which the log was closed, only
+ * the last frame is.
+ */
 #define WAL_RECOVERY_STRICT 1
 
 /**
@@ -396,7 +400,8 @@ typedef struct wal_t wal_t;
  * DURALOG_E_NOT_A_LOG: the directory holds something else;
  * DURALOG_E_NEWER: written by a newer version;
  * DURALOG_E_CORRUPT: damaged, refused for writing; open it with WAL_OPEN_READ_ONLY to read up to
- * the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair;
+ * the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair (damage
+ * further back than opening looks is found when it is read: see WAL_RECOVERY_STRICT);
  * DURALOG_E_UNCLEAN: as WAL_RECOVERY_STRICT asked;
  * DURALOG_E_INVALID_ARGUMENT: also if application_id is not the log's;
  * DURALOG_E_FULL, DURALOG_E_IO.
@@ -782,6 +787,17 @@ duralog_status_t wal_replay(wal_t *wal,
 #define WAL_CURSOR_RAW 1
 
 /**
+ * In flags of wal_cursor_open: sealed segments are looked at in place, through a mapping, instead of
+ * being read, which is faster where there is much to replay. Bytes are verified all the same, and
+ * the file is kept as it is meanwhile.
+ *
+ * The price: where the disk can't be read there is no DURALOG_E_IO but a signal (SIGBUS), and so there
+ * is if another program makes a file of the log shorter. The segment being written is read always; with
+ * WAL_RECOVERY_SALVAGE, or where the file system has no mappings, all are.
+ */
+#define WAL_CURSOR_MAPPED 2
+
+/**
  * A place in a log, from which it is read forward.
  *
  * Movable: one thread at a time, whichever it is. Several cursors of one log are independent of
@@ -834,7 +850,7 @@ typedef struct wal_page_t {
  * Opens a cursor on the records after after_seq.
  *
  * after_seq: 0 for all; to resume, the greatest sequence number seen.
- * flags: 0, or WAL_CURSOR_RAW.
+ * flags: 0, or any of WAL_CURSOR_*.
  * out_cursor: the cursor, to be closed by wal_cursor_close.
  *
  * Returns DURALOG_OK;
@@ -1076,10 +1092,10 @@ duralog_status_t wal_recovery_report(wal_t *wal, wal_recovery_report_t *out_repo
 /* == Verifying and repairing =================================================================== */
 
 /**
- * Called by wal_verify and wal_repair now and then, on the thread that called them.
+ * Called by wal_verify, wal_repair and eventstore_open now and then, on the thread that called them.
  *
  * user_data: what was given.
- * done, total: segments walked, and how many there are.
+ * done, total: segments walked, and how many there are; of eventstore_open, bytes of the log.
  *
  * Returns 0 to go on, anything else to stop.
  */
@@ -1135,6 +1151,14 @@ duralog_status_t wal_repair(const char *path,
 /* == Opening and closing an event store ======================================================== */
 
 /**
+ * In flags of eventstore_options_t: events and index are read through mappings of their files.
+ * Scattered events come about twice as fast, and are verified in the same way. The price: where the
+ * medium does not give what it holds, or somebody cuts off a file, the program ends with a signal
+ * (SIGBUS) instead of an error.
+ */
+#define EVENTSTORE_MAPPED 1
+
+/**
  * An open event store: events in streams, on a log of its own.
  *
  * Shared: any number of threads may use one handle at once; appends of several threads share
@@ -1149,14 +1173,22 @@ typedef struct eventstore_t eventstore_t;
 typedef struct eventstore_options_t {
     /** Size of this struct; set by EVENTSTORE_OPTIONS_INIT. */
     uint32_t struct_size;
-    /** 0. */
-    uint32_t reserved;
+    /** EVENTSTORE_MAPPED or 0. */
+    uint32_t flags;
     /** Choices for the log underneath, all of which hold here too; NULL for the defaults. */
     const wal_options_t *wal;
+    /**
+     * Told, on the thread that opens, how many bytes of the log the index covers, and of how many:
+     * worth it where index/ was deleted, so that the index is made from the log. NULL: nobody is
+     * told.
+     */
+    wal_progress_callback_t progress;
+    /** Handed to progress as it is. */
+    void *progress_user_data;
 } eventstore_options_t;
 
 /** Initialises an eventstore_options_t. */
-#define EVENTSTORE_OPTIONS_INIT { sizeof(eventstore_options_t), 0, 0 }
+#define EVENTSTORE_OPTIONS_INIT { sizeof(eventstore_options_t), 0, 0, 0, 0 }
 
 /** What is known of an open store. Start from EVENTSTORE_STAT_INIT. */
 typedef struct eventstore_stat_t {
@@ -1168,10 +1200,21 @@ typedef struct eventstore_stat_t {
     uint8_t log_id[16];
     /** Position of the last event; 0 if there is none. */
     uint64_t last_position;
+    /** Files of the index. */
+    uint64_t run_count;
+    /**
+     * Events that no file of the index covers yet: what is known of them is in memory, and is read
+     * from the log when the store is opened next.
+     */
+    uint64_t memory_events;
+    /** What is being done in the background, in keys: files of the index are made one. */
+    uint64_t work_done;
+    /** Of how many, at most; 0 while nothing is done. */
+    uint64_t work_total;
 } eventstore_stat_t;
 
 /** Initialises an eventstore_stat_t. */
-#define EVENTSTORE_STAT_INIT { sizeof(eventstore_stat_t), 0, {0}, 0 }
+#define EVENTSTORE_STAT_INIT { sizeof(eventstore_stat_t), 0, {0}, 0, 0, 0, 0, 0 }
 
 /**
  * Opens the event store in the directory path; recovers its log first if its last writer did not
@@ -1181,7 +1224,8 @@ typedef struct eventstore_stat_t {
  * options: may be NULL for the defaults.
  * out_store: the handle, to be closed by eventstore_close.
  *
- * Returns as wal_open does.
+ * Returns as wal_open does;
+ * DURALOG_STOPPED: progress asked to stop.
  */
 duralog_status_t eventstore_open(const char *path,
                                  const eventstore_options_t *options,

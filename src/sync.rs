@@ -3,12 +3,12 @@
 //! ThreadSanitizer (`make tsan`), those of the standard library made visible to it.
 
 #[cfg(all(test, loom))]
-pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 pub(crate) use std::sync::PoisonError;
 #[cfg(not(any(all(test, loom), duralog_tsan)))]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 #[cfg(all(duralog_tsan, not(all(test, loom))))]
-pub(crate) use visible::{Condvar, Mutex, MutexGuard};
+pub(crate) use visible::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// The standard library comes compiled without instrumentation, so that ThreadSanitizer does not
 /// see the slow path of its locks and would report what they protect as races. Here the holder of
@@ -19,7 +19,8 @@ pub(crate) use visible::{Condvar, Mutex, MutexGuard};
 mod visible {
     use std::ops::{Deref, DerefMut};
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{LockResult, PoisonError};
+    use std::sync::{LockResult, PoisonError, WaitTimeoutResult};
+    use std::time::Duration;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T> {
@@ -36,12 +37,102 @@ mod visible {
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(std::sync::Condvar);
 
+    /// Who reads comes after who wrote before, and who writes after everyone before; between those
+    /// who read there is no order.
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T> {
+        written: AtomicUsize,
+        read: AtomicUsize,
+        inner: std::sync::RwLock<T>,
+    }
+
+    pub(crate) struct RwLockReadGuard<'a, T> {
+        read: &'a AtomicUsize,
+        inner: std::sync::RwLockReadGuard<'a, T>,
+    }
+
+    pub(crate) struct RwLockWriteGuard<'a, T> {
+        written: &'a AtomicUsize,
+        inner: std::sync::RwLockWriteGuard<'a, T>,
+    }
+
+    impl<T> RwLock<T> {
+        pub(crate) const fn new(value: T) -> RwLock<T> {
+            RwLock {
+                written: AtomicUsize::new(0),
+                read: AtomicUsize::new(0),
+                inner: std::sync::RwLock::new(value),
+            }
+        }
+
+        pub(crate) fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+            let locked = self.inner.read();
+            self.written.load(Ordering::Acquire);
+            let read = &self.read;
+            let guard = |inner| RwLockReadGuard { read, inner };
+            locked
+                .map(guard)
+                .map_err(|poisoned| PoisonError::new(guard(poisoned.into_inner())))
+        }
+
+        pub(crate) fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+            let locked = self.inner.write();
+            self.written.load(Ordering::Acquire);
+            self.read.load(Ordering::Acquire);
+            let written = &self.written;
+            let guard = |inner| RwLockWriteGuard { written, inner };
+            locked
+                .map(guard)
+                .map_err(|poisoned| PoisonError::new(guard(poisoned.into_inner())))
+        }
+    }
+
+    impl<T> Drop for RwLockReadGuard<'_, T> {
+        fn drop(&mut self) {
+            // Several may read: what each of them did comes before the next who writes.
+            self.read.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    impl<T> Drop for RwLockWriteGuard<'_, T> {
+        fn drop(&mut self) {
+            self.written.store(1, Ordering::Release);
+        }
+    }
+
+    impl<T> Deref for RwLockReadGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.inner
+        }
+    }
+
+    impl<T> Deref for RwLockWriteGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.inner
+        }
+    }
+
+    impl<T> DerefMut for RwLockWriteGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.inner
+        }
+    }
+
     impl<T> Mutex<T> {
         pub(crate) const fn new(value: T) -> Mutex<T> {
             Mutex {
                 order: AtomicUsize::new(0),
                 inner: std::sync::Mutex::new(value),
             }
+        }
+
+        pub(crate) fn into_inner(self) -> LockResult<T> {
+            self.order.load(Ordering::Acquire);
+            self.inner.into_inner()
         }
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
@@ -113,20 +204,22 @@ mod visible {
         pub(crate) fn wait_timeout<'a, T>(
             &self,
             mut guard: MutexGuard<'a, T>,
-            longest: std::time::Duration,
-        ) -> LockResult<(MutexGuard<'a, T>, std::sync::WaitTimeoutResult)> {
+            longest: Duration,
+        ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
             let order = guard.order;
             let Some(inner) = guard.inner.take() else {
                 unreachable!("only a guard that was given away has none")
             };
             order.store(1, Ordering::Release);
-            let (inner, timed_out) = match self.0.wait_timeout(inner, longest) {
-                Ok(waited) => waited,
-                Err(poisoned) => poisoned.into_inner(),
+            let waited = self.0.wait_timeout(inner, longest);
+            order.load(Ordering::Acquire);
+            let both = |(inner, result)| {
+                let inner = Some(inner);
+                (MutexGuard { order, inner }, result)
             };
-            held(order, Ok(inner))
-                .map(|guard| (guard, timed_out))
-                .map_err(|poisoned| PoisonError::new((poisoned.into_inner(), timed_out)))
+            waited
+                .map(both)
+                .map_err(|poisoned| PoisonError::new(both(poisoned.into_inner())))
         }
 
         pub(crate) fn notify_one(&self) {

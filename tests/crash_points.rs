@@ -46,7 +46,7 @@ use duralog::SyncMode;
 const SHORT: u64 = 90_000;
 const SHORT_LAZY: u64 = 190_000;
 const STEPS: u64 = 35_000;
-const PREPARED: u64 = 5_000;
+const PREPARED: u64 = 60_000;
 const THREADS: u64 = 500;
 
 /// Every history of up to `len` operations, each explored from its last operation on: what lies

@@ -10,7 +10,8 @@
 //! 3. a raw cursor must also show what was not committed, marked as such;
 //! 4. opening for writing must be refused without a byte changed if acknowledged data is damaged,
 //!    and otherwise come to the same records, go on with the next number, and find the same when
-//!    opened again.
+//!    opened again. If it begins with the last frame, as in a long segment that was closed, damage
+//!    before that is found where it is read instead.
 //!
 //! So "damage below the evidence is refused, a torn tail is cut" is asserted for every bit, and no
 //! variant panics. A seeded sample is exported and read by Python too, together with variants whose
@@ -30,11 +31,13 @@ mod log_files;
 
 use differential::{compare_with_python, scratch};
 use duralog::format::checksum::crc32;
-use duralog::format::frame::HEADER_LEN;
-use duralog::vfs::sim::{Image, Rng, SimDisk};
+use duralog::format::control::Control;
+use duralog::format::frame::{seq_after, FrameHeader, HEADER_LEN};
+use duralog::format::segment_header::SegmentHeader;
+use duralog::vfs::sim::{errno, Image, Rng, Rot, SimDisk};
 use duralog::{
-    Cursor, Durability, EntryKind, Error, ErrorKind, OpenHow, Record, RecoveryReport, Wal,
-    WalOptions,
+    Cursor, Durability, EntryKind, Error, ErrorKind, OpenHow, Record, RecoveryPolicy,
+    RecoveryReport, Wal, WalOptions,
 };
 use log_files::{
     boot_id, segment_name, write_files, Builder, Expected, Files, KnownLog, KnownRecord,
@@ -459,6 +462,15 @@ fn image_of(files: &Files) -> Image {
     image
 }
 
+/// Opens as a log with a long last segment is opened: at its last frame, if it was closed.
+fn from_close(how: OpenHow) -> WalOptions {
+    WalOptions {
+        how,
+        walk_len_max: 0,
+        ..WalOptions::default()
+    }
+}
+
 fn read_only() -> WalOptions {
     WalOptions {
         how: OpenHow::ReadOnly,
@@ -557,7 +569,7 @@ fn check(expected: &Expected, files: &Files, whole: bool) {
         return;
     }
     check_verdict(expected, &disk);
-    check_reading(expected, &disk);
+    check_reading(expected, &disk, files);
     assert_eq!(disk.operation_count(), 0, "reading never writes");
     if whole {
         check_opening(expected, &disk, files);
@@ -610,9 +622,48 @@ fn assert_place(error: &Option<Error>, expected: &Expected) {
     assert!(text.contains(&segment_name(expected.segment)), "{text}");
 }
 
-fn check_reading(expected: &Expected, disk: &SimDisk) {
+/// Where the log goes on, if opening begins with its last frame, though the last segment is damaged
+/// before: it was closed, and the last frame bears out what `control` says of it (FORMAT.md section 12.4).
+fn closed_behind(expected: &Expected, files: &Files) -> Option<Control> {
+    if matches!(expected.last_row, "Z" | "T" | "M") {
+        return None;
+    }
+    let slots = files.get("control")?.chunks(4096);
+    let control = slots
+        .filter_map(|slot| Control::decode(slot).ok())
+        .max_by_key(|control| control.generation)
+        .filter(|control| control.closed)?;
+    let bytes = files.get(&segment_name(control.last_segment))?;
+    let segment = SegmentHeader::decode(bytes).ok()?;
+    let at = usize::try_from(segment.offset_of(control.last_frame_lsn)?).unwrap();
+    let (head, crc) = FrameHeader::decode(bytes.get(at..)?)?;
+    let payload = bytes
+        .get(at + HEADER_LEN..)?
+        .get(..head.payload_len as usize)?;
+    let holds = crc == control.end_link
+        && (head.salt, head.lsn) == (segment.salt, control.last_frame_lsn)
+        && crc32(payload) == head.payload_crc
+        && head.lsn.0 + head.frame_len() == control.end_lsn.0
+        && seq_after(&head) == Some(control.next_seq);
+    holds.then_some(control)
+}
+
+fn check_reading(expected: &Expected, disk: &SimDisk, files: &Files) {
     let wal = open(disk, &read_only()).unwrap();
     assert_eq!(wal.recovery_report().row, expected.last_row);
+    check_delivery(expected, &wal);
+    let wal = open(disk, &from_close(OpenHow::ReadOnly)).unwrap();
+    let row = wal.recovery_report().row;
+    if closed_behind(expected, files).is_some() {
+        // Found on reading, below.
+        assert!(matches!(row, "Z" | "T"), "row {row}");
+    } else {
+        assert_eq!(row, expected.last_row);
+    }
+    check_delivery(expected, &wal);
+}
+
+fn check_delivery(expected: &Expected, wal: &Wal) {
     let (found, error) = records(wal.cursor(0).unwrap());
     assert_eq!(found, expected.records, "replay: {error:?}");
     assert_place(&error, expected);
@@ -631,20 +682,43 @@ fn assert_unchanged(disk: &SimDisk, files: &Files) {
 }
 
 fn check_opening(expected: &Expected, disk: &SimDisk, files: &Files) {
-    let opened = open(disk, &WalOptions::default());
+    let closed = closed_behind(expected, files);
     if !matches!(expected.last_row, "Z" | "T") {
-        let error = opened.unwrap_err();
-        if expected.row == expected.last_row {
-            assert_place(&Some(error), expected);
-        } else {
-            assert!(error.is_corrupt(), "{error}");
+        let strict = WalOptions {
+            recovery_policy: RecoveryPolicy::Strict,
+            ..from_close(OpenHow::CreateIfAbsent)
+        };
+        for options in [WalOptions::default(), strict] {
+            let error = open(disk, &options).unwrap_err();
+            if expected.row == expected.last_row {
+                assert_place(&Some(error), expected);
+            } else {
+                assert!(error.is_corrupt(), "{error}");
+            }
+            assert_unchanged(disk, files);
         }
+    }
+    if closed.is_none() && !matches!(expected.last_row, "Z" | "T") {
+        let error = open(disk, &from_close(OpenHow::CreateIfAbsent)).unwrap_err();
+        assert!(error.is_corrupt(), "{error}");
         assert_unchanged(disk, files);
         return;
     }
-    let wal = opened.unwrap();
+    let wal = open(disk, &from_close(OpenHow::CreateIfAbsent)).unwrap();
     let report = wal.recovery_report();
-    assert_eq!(report.row, expected.last_row);
+    match &closed {
+        Some(control) => assert_eq!(report.end_lsn, control.end_lsn),
+        None => assert_eq!(report.row, expected.last_row),
+    }
+    // Where something stood behind the end, a new segment declares it now.
+    let row = match expected.row {
+        "E" if closed.is_some() && report.repaired => "S1",
+        row => row,
+    };
+    let expected = &Expected {
+        row,
+        ..expected.clone()
+    };
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".wal")) {
         match disk.read_file(Path::new(LOG).join(name)) {
             // Behind a clean close the same file is written on, from its end; all else only grows
@@ -666,10 +740,11 @@ fn check_opening(expected: &Expected, disk: &SimDisk, files: &Files) {
     assert_eq!(found, expected.records, "after recovery: {error:?}");
     assert_place(&error, expected);
     let receipt = wal.append(Record::put(b"new", b"record"), Durability::AsOpened);
-    assert_eq!(receipt.unwrap().seq, expected.last_next_seq);
+    let next_seq = closed.map_or(expected.last_next_seq, |control| control.next_seq);
+    assert_eq!(receipt.unwrap().seq, next_seq);
     drop(wal);
 
-    // Damage in an older segment stays where it was and is told in the same words.
+    // Damage further back stays where it was and is told in the same words.
     let report = verify(disk).unwrap();
     if expected.verdict == "CORRUPT" {
         let place = (report.row, report.segment, report.offset, report.lsn.0);
@@ -683,7 +758,7 @@ fn check_opening(expected: &Expected, disk: &SimDisk, files: &Files) {
     } else {
         assert_eq!(report.row, "Z", "{}", report.reason);
     }
-    let wal = open(disk, &WalOptions::default()).unwrap();
+    let wal = open(disk, &from_close(OpenHow::CreateIfAbsent)).unwrap();
     assert_eq!(wal.recovery_report().row, "Z");
     let (mut found, error) = records(wal.cursor(0).unwrap());
     if expected.verdict != "CORRUPT" {
@@ -856,6 +931,80 @@ fn damage_below_the_evidence_is_refused_and_a_torn_tail_is_cut() {
             assert_eq!((report.row, report.end_lsn.0), ("T", frame.lsn));
             assert_eq!(records(wal.cursor(0).unwrap()).0, found);
         }
+    }
+}
+
+/// A frame that says that it reaches beyond what is acknowledged is damage, not the end: what stands
+/// behind it would be lost without a word.
+#[test]
+fn a_frame_that_reaches_beyond_the_acknowledged_end_is_refused() {
+    let disk = SimDisk::new(5);
+    let wal = open(&disk, &WalOptions::default()).unwrap();
+    let ids: Vec<u64> = (0..4)
+        .map(|_| wal.append(Record::put(b"k", b"v"), Durability::AsOpened))
+        .map(|receipt| receipt.unwrap().batch_id.0)
+        .collect();
+    wal.close().unwrap();
+    let name = Path::new(LOG).join(segment_name(1));
+    let mut bytes = disk.read_file(&name).unwrap();
+    // LSN and offset are equal in the first segment.
+    let at = usize::try_from(ids[1]).unwrap();
+    bytes[at + 8..at + 12].copy_from_slice(&100_000u32.to_le_bytes());
+    mend(&mut bytes, at, HEADER_LEN, 0);
+    let mut image = disk.image();
+    image
+        .corrupt(&name, ids[1], &bytes[at..at + HEADER_LEN])
+        .unwrap();
+    let disk = SimDisk::from_image(&image, 1);
+    // The log was closed, so opening need not find it.
+    let wal = open(&disk, &from_close(OpenHow::MustExist)).unwrap();
+    let (found, error) = records(wal.cursor(0).unwrap());
+    assert_eq!(found.len(), 1);
+    let error = error.unwrap();
+    assert!(error.is_corrupt(), "{error}");
+    assert_eq!((error.place().segment, error.place().lsn.0), (1, ids[1]));
+}
+
+/// The header's sector can't be read: salvage takes the segment by its frames, as where it is damaged.
+#[test]
+fn a_segment_whose_header_cannot_be_read_is_salvaged() {
+    let disk = SimDisk::new(6);
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        ..WalOptions::default()
+    };
+    let wal = open(&disk, &options).unwrap();
+    let value = vec![7; 20_000];
+    while wal.stat().unwrap().segment_count < 3 {
+        wal.append(Record::put(b"k", &value), Durability::AsOpened)
+            .unwrap();
+    }
+    let (all, _) = records(wal.cursor(0).unwrap());
+    drop(wal);
+    let salvage = WalOptions {
+        recovery_policy: RecoveryPolicy::Salvage,
+        ..read_only()
+    };
+    for number in 1..=3 {
+        disk.clear_faults();
+        let name = Path::new(LOG).join(segment_name(number));
+        disk.rot(&name, 0..4096, Rot::Error(errno::EIO)).unwrap();
+        assert_eq!(open(&disk, &read_only()).unwrap_err().kind(), ErrorKind::Io);
+        let wal = open(&disk, &salvage).unwrap();
+        let mut cursor = wal.cursor(0).unwrap();
+        let (mut seqs, mut gaps) = (Vec::new(), Vec::new());
+        while let Some(entry) = cursor.next().unwrap() {
+            match entry.kind {
+                EntryKind::Gap => gaps.push(String::from_utf8(entry.value.to_vec()).unwrap()),
+                _ => seqs.push(entry.seq),
+            }
+        }
+        let wanted: Vec<u64> = all.iter().map(|record| record.seq).collect();
+        assert_eq!(seqs, wanted, "segment {number}: {gaps:?}");
+        assert!(
+            gaps.iter().any(|gap| gap.contains(&segment_name(number))),
+            "{gaps:?}"
+        );
     }
 }
 
@@ -1041,7 +1190,7 @@ fn forge(log: &KnownLog, files: &mut Files, rng: &mut Rng) -> String {
 fn check_forged(files: &Files) -> String {
     let disk = SimDisk::from_image(&image_of(files), 1);
     let verdict = verify(&disk);
-    let reader = open(&disk, &read_only());
+    let reader = open(&disk, &from_close(OpenHow::ReadOnly));
     if let (Err(one), Err(two)) = (&verdict, &reader) {
         assert_eq!(one.kind(), two.kind());
         assert!(matches!(one.kind(), ErrorKind::NotALog | ErrorKind::Newer));
@@ -1067,7 +1216,7 @@ fn check_forged(files: &Files) -> String {
     assert_eq!(error.is_some(), report.verdict.to_string() == "CORRUPT");
     assert!(error.is_none_or(|error| error.is_corrupt()));
     assert_eq!(disk.operation_count(), 0, "reading never writes");
-    match open(&disk, &WalOptions::default()) {
+    match open(&disk, &from_close(OpenHow::CreateIfAbsent)) {
         Ok(wal) => {
             let (again, _) = records(wal.cursor(0).unwrap());
             assert_eq!(again, found, "after recovery");

@@ -1,7 +1,6 @@
 //! The event store by its public face: what an append gives, what is read back, and what is refused.
 
 #![allow(
-    unsafe_code,
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test stops at the first surprise"
@@ -9,7 +8,7 @@
 
 use duralog::eventstore::{
     AppendRequest, Condition, Direction, EventStore, EventStoreOptions, Expectation, Expected,
-    NewEvent, Query, QueryItem, Read, Selection, SideRecord, SubscribeFrom,
+    NewEvent, Query, QueryItem, Read, Selection, SideRecord,
 };
 use duralog::{Durability, ErrorKind};
 
@@ -316,152 +315,6 @@ fn many_events_become_runs_and_runs_are_merged() {
     check(&open(&path));
     std::fs::remove_dir_all(path.join("index")).unwrap();
     check(&open(&path));
-}
-
-#[test]
-fn a_subscriber_misses_nothing_and_sees_nothing_twice_while_threads_append() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let options = EventStoreOptions {
-        wal: duralog::WalOptions {
-            segment_bytes_max: 64 << 10,
-            sync_mode: duralog::SyncMode::Manual,
-            ..duralog::WalOptions::default()
-        },
-        ..EventStoreOptions::default()
-    };
-    let store = EventStore::open(&path, &options).unwrap();
-    let (threads, each) = (8u64, 2_000u64);
-    let even = Selection::Query(Query {
-        items: vec![QueryItem {
-            types: vec!["Even".into()],
-            tags: vec![],
-        }],
-    });
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let store = &store;
-            scope.spawn(move || {
-                let stream = format!("s-{thread}");
-                for number in 0..each {
-                    let kind = if number % 2 == 0 { "Even" } else { "Odd" };
-                    append(store, &[event(&stream, kind, &number.to_le_bytes())]);
-                }
-            });
-        }
-        for (selection, step) in [(Selection::All, 1), (even, 2)] {
-            let store = &store;
-            scope.spawn(move || {
-                let total = threads * each / step;
-                let mut seen = 0;
-                let mut last = 0;
-                let mut next = vec![0u64; threads as usize];
-                while seen < total {
-                    // A new subscription every now and then, from the saved position.
-                    let name = format!("consumer-{step}");
-                    let mut subscription = store
-                        .subscribe(selection.clone(), &SubscribeFrom::Saved, Some(&name))
-                        .unwrap();
-                    for _ in 0..20 {
-                        let wait = Some(std::time::Duration::from_secs(10));
-                        let page = subscription.next_page(100, wait).unwrap();
-                        for event in page.iter() {
-                            assert!(event.position > last);
-                            assert!(step == 2 || event.position == last + 1);
-                            last = event.position;
-                            seen += 1;
-                            let thread: usize = event.stream[2..].parse().unwrap();
-                            let number = u64::from_le_bytes(event.data.try_into().unwrap());
-                            assert_eq!(number, next[thread]);
-                            next[thread] += step;
-                        }
-                        subscription.ack(last).unwrap();
-                        if seen == total {
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(store.last_position().unwrap(), threads * each);
-}
-
-#[test]
-fn a_waiting_subscription_is_woken_by_an_append_a_cancellation_and_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir.path().join("store"));
-    append(&store, &[event("a", "T", b"")]);
-    let mut subscription = store
-        .subscribe(Selection::All, &SubscribeFrom::End, None)
-        .unwrap();
-    let none = subscription.next_page(10, Some(std::time::Duration::ZERO));
-    assert!(none.unwrap().is_empty());
-    let forever = |subscription: &mut duralog::eventstore::Subscription| {
-        let page = subscription.next_page(10, None);
-        page.map(|page| page.iter().map(|event| event.position).collect::<Vec<_>>())
-    };
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| forever(&mut subscription));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        append(&store, &[event("a", "T", b"")]);
-        assert_eq!(waiting.join().unwrap().unwrap(), [2]);
-    });
-    let canceller = subscription.canceller();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| forever(&mut subscription));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        canceller.cancel();
-        let error = waiting.join().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Stopped);
-    });
-    let mut subscription = store
-        .subscribe(Selection::All, &SubscribeFrom::After(1), None)
-        .unwrap();
-    assert_eq!(forever(&mut subscription).unwrap(), [2]);
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| forever(&mut subscription));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        store.close().unwrap();
-        let error = waiting.join().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed);
-    });
-}
-
-#[test]
-fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir.path().join("store"));
-    let mut subscription = store
-        .subscribe(Selection::All, &SubscribeFrom::Beginning, None)
-        .unwrap();
-    let fd = subscription.fd().unwrap();
-    let readable = |millis: i32| {
-        let mut poll = libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one valid pollfd.
-        unsafe { libc::poll(&raw mut poll, 1, millis) == 1 }
-    };
-    let now = Some(std::time::Duration::ZERO);
-    for round in 1..=5u64 {
-        while readable(0) {
-            if subscription.next_page(10, now).unwrap().is_empty() {
-                break;
-            }
-        }
-        assert!(!readable(20), "nothing is new");
-        for _ in 0..3 {
-            append(&store, &[event("a", "T", b"")]);
-        }
-        assert!(readable(1000));
-        assert_eq!(subscription.next_page(2, now).unwrap().len(), 2);
-        assert!(readable(0), "one is left");
-        assert_eq!(subscription.next_page(2, now).unwrap().len(), 1);
-        assert_eq!(subscription.position(), 3 * round);
-    }
 }
 
 #[test]

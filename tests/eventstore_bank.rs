@@ -5,7 +5,8 @@
 //! The bank also runs in child processes that are killed with SIGKILL at random moments, while they
 //! open the store, append, or make runs of the index. Whatever they were told is there once; what
 //! they asked and got no answer to is asked again by the next child with the same event ids, and is
-//! there once as well. What is checked of a bank is written in `common/bank.rs`.
+//! there once as well. All the time somebody audits the bank, and goes on from where its saved
+//! position stands after each kill. What is checked of a bank is written in `common/bank.rs`.
 //!
 //! `DURALOG_KILLS` sets how many (40), `DURALOG_SEED` repeats the choices of a run; the moments of
 //! the kills are never quite the same.
@@ -22,18 +23,19 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
-use bank::{Guard, Transfer};
+use bank::{Auditor, Transfer};
 use duralog::eventstore::{
     AppendReceipt, AppendRequest, Condition, EventStore, EventStoreOptions, IndexLimits, NewEvent,
     Query, QueryItem, Read, Selection,
 };
 use duralog::vfs::sim::SimDisk;
 use duralog::{Durability, ErrorKind, WalOptions};
-use process::{say, Random, Reporter};
+use process::{say, Random, Reporter, PATIENCE};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 const ACCOUNTS: u64 = 100;
@@ -51,6 +53,7 @@ fn options() -> EventStoreOptions {
             close_events: 16,
             ..IndexLimits::default()
         },
+        ..EventStoreOptions::default()
     }
 }
 
@@ -58,21 +61,14 @@ fn open(path: &Path) -> EventStore {
     EventStore::open(path, &options()).unwrap()
 }
 
-/// The transfer with this number: always the same.
 fn transfer(seed: u64, number: u64) -> Transfer {
-    let mut random = Random::new(seed ^ (number << 20));
-    let from = random.below(ACCOUNTS);
-    Transfer {
-        number,
-        from,
-        to: (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS,
-        amount: 1 + random.below(400),
-        guard: if number % 2 == 0 {
-            Guard::Versions
-        } else {
-            Guard::Tags
-        },
-    }
+    Transfer::from_seed(seed, number, ACCOUNTS)
+}
+
+/// What threads came to. ThreadSanitizer sees who waits for a thread, but not the end of a scope.
+fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
+    let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+    joined.collect()
 }
 
 #[test]
@@ -88,7 +84,21 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
     bank::open_accounts(&store, ACCOUNTS).unwrap();
     let conflicts = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for thread in 0..THREADS {
+        let mut threads = vec![scope.spawn(|| {
+            let last = ACCOUNTS + 2 * THREADS * EACH;
+            let mut audited = 0;
+            while audited < last {
+                // One that begins from where the one before it has saved.
+                let mut auditor = Auditor::resume(&store).unwrap();
+                for _ in 0..5 {
+                    audited = auditor.step(&store, PATIENCE).unwrap().unwrap();
+                    if audited == last {
+                        break;
+                    }
+                }
+            }
+        })];
+        threads.extend((0..THREADS).map(|thread| {
             let (store, conflicts) = (&store, &conflicts);
             scope.spawn(move || {
                 for round in 0..EACH {
@@ -101,12 +111,15 @@ fn transfers_of_many_threads_lose_and_double_nothing() {
                     assert!(!receipt.duplicate);
                     conflicts.fetch_add(lost, Ordering::Relaxed);
                 }
-            });
-        }
+            })
+        }));
+        join(threads);
     });
     let all: Vec<u64> = (1..=THREADS * EACH).collect();
     let found = bank::check(&store).unwrap();
     assert!(found.keys().eq(&all));
+    let audited = bank::check_audit(&store).unwrap();
+    assert_eq!(audited, store.last_position().unwrap());
     let again = transfer(seed, 5).attempt(&store).unwrap();
     assert!(again.duplicate);
     assert_eq!(again.first_position, found[&5]);
@@ -140,6 +153,14 @@ fn child() {
     let next = AtomicU64::new(first);
     let again = Mutex::new(again);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut auditor = Auditor::resume(&store).unwrap();
+            loop {
+                if let Some(position) = auditor.step(&store, PATIENCE).unwrap() {
+                    process::report(&format!("S {position}"));
+                }
+            }
+        });
         for _ in 0..16 {
             scope.spawn(|| loop {
                 let known = again.lock().unwrap().pop();
@@ -166,7 +187,7 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
     // What was acknowledged, with its position; and what was asked and not answered.
     let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
     let mut lost: BTreeSet<u64> = BTreeSet::new();
-    let (mut settled, mut doubled, mut next) = (0, 0, 1);
+    let (mut settled, mut doubled, mut next, mut audited) = (0, 0, 1, 0);
     for kill in 0..kills {
         // Some that were answered are asked again too.
         let mut again = lost.clone();
@@ -202,6 +223,7 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
                     let known = acknowledged.insert(number(1), number(2));
                     assert!(known.is_none_or(|known| known == number(2)));
                 }
+                "S" => audited = number(1),
                 _ => {}
             }
         }
@@ -215,6 +237,8 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
             let known = acknowledged.contains_key(number) || lost.contains(number);
             assert!(known, "transfer {number} was never asked for");
         }
+        let saved = bank::check_audit(&store).unwrap();
+        assert!(saved >= audited, "audited up to {audited}, saved {saved}");
         settled += lost.iter().filter(|n| found.contains_key(n)).count();
         // Sometimes what is not known is asked again right here.
         if kill % 5 == 0 {
@@ -227,16 +251,17 @@ fn killed_banks_are_whole_and_every_transfer_is_there_once() {
             }
             let found = bank::check(&store).unwrap();
             assert_eq!(found, acknowledged);
+            bank::audit_the_rest(&store).unwrap();
             store.close().unwrap();
         }
     }
     say(&format!(
         "{kills} kills, {} transfers acknowledged, {settled} there whose answer was lost, {doubled} \
-         asked twice and known, {:.1} s",
+         asked twice and known, audited up to {audited}, {:.1} s",
         acknowledged.len(),
         begun.elapsed().as_secs_f64()
     ));
-    assert!(acknowledged.len() as u64 > kills && doubled > 0);
+    assert!(acknowledged.len() as u64 > kills && doubled > 0 && audited > ACCOUNTS);
 }
 
 // ---- dynamic consistency boundaries --------------------------------------------------------------
@@ -250,20 +275,21 @@ fn slow_store() -> EventStore {
     EventStore::open_on(Arc::new(disk), "/store", &options()).unwrap()
 }
 
-/// Lets all threads decide at the same time.
-fn in_threads(decide: impl Fn(u64, &mut Random) + Sync) {
+/// Lets all threads decide at the same time, and gives what each came to.
+fn in_threads<T: Send>(decide: impl Fn(u64, &mut Random) -> T + Sync) -> Vec<T> {
     let seed = process::seed();
     say(&format!("DURALOG_SEED={seed}"));
     let barrier = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
     std::thread::scope(|scope| {
-        for thread in 0..THREADS {
+        let begin = |thread| {
             let (decide, barrier) = (&decide, &barrier);
             scope.spawn(move || {
                 barrier.wait();
-                decide(thread, &mut Random::new(seed ^ thread));
-            });
-        }
-    });
+                decide(thread, &mut Random::new(seed ^ thread))
+            })
+        };
+        join((0..THREADS).map(begin).collect())
+    })
 }
 
 /// All of one type that have all of these tags, or one item of several such.
@@ -321,8 +347,8 @@ fn append_if(store: &EventStore, event: NewEvent<'_>, query: &Query, after: u64)
 fn a_username_is_given_once() {
     const NAMES: u64 = 60;
     let store = slow_store();
-    let won = Mutex::new(BTreeMap::new());
-    in_threads(|thread, random| {
+    let won = in_threads(|thread, random| {
+        let mut won = Vec::new();
         for round in 0..NAMES {
             let name = if round % 2 == 0 {
                 round
@@ -343,13 +369,15 @@ fn a_username_is_given_once() {
                 ..NewEvent::default()
             };
             if append_if(&store, event, &taken, after) {
-                let before = won.lock().unwrap().insert(name, thread);
-                assert_eq!(before, None, "two threads were given {tag}");
+                won.push(name);
             }
         }
+        won
     });
-    let won = won.into_inner().unwrap();
-    for name in won.keys() {
+    let count: usize = won.iter().map(Vec::len).sum();
+    let won: BTreeSet<u64> = won.into_iter().flatten().collect();
+    assert_eq!(won.len(), count, "two threads were given one name");
+    for name in &won {
         let tag = format!("username:{name}");
         assert_eq!(
             look(&store, &query(&[("UserRegistered", &[&tag])])).0.len(),
@@ -425,8 +453,8 @@ fn a_course_is_not_overbooked_and_no_student_has_too_many() {
 fn an_order_whose_reply_was_lost_is_placed_once() {
     const ORDERS: u64 = 80;
     let store = slow_store();
-    let receipts: Mutex<HashMap<u64, Vec<AppendReceipt>>> = Mutex::default();
-    in_threads(|thread, random| {
+    let told = in_threads(|thread, random| {
+        let mut told = Vec::new();
         // Two threads each have the same orders, and lose half of the replies.
         for order in (0..ORDERS).filter(|order| order % 4 == thread % 4) {
             let mut replied = false;
@@ -451,13 +479,16 @@ fn an_order_whose_reply_was_lost_is_placed_once() {
                 };
                 let receipt = store.append(&request, Durability::AsOpened).unwrap();
                 replied = random.below(2) == 0;
-                let mut receipts = receipts.lock().unwrap();
-                receipts.entry(order).or_default().push(receipt);
+                told.push((order, receipt));
             }
         }
+        told
     });
     assert_eq!(store.last_position().unwrap(), ORDERS);
-    let receipts = receipts.into_inner().unwrap();
+    let mut receipts: HashMap<u64, Vec<AppendReceipt>> = HashMap::new();
+    for (order, receipt) in told.into_iter().flatten() {
+        receipts.entry(order).or_default().push(receipt);
+    }
     for (order, receipts) in &receipts {
         let first = &receipts[0];
         let new = receipts.iter().filter(|receipt| !receipt.duplicate);

@@ -11,6 +11,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "../fuzz/target_index.rs"]
+mod target_index;
 #[path = "../fuzz/targets_shared.rs"]
 mod targets;
 
@@ -146,6 +148,11 @@ fn no_bytes_make_the_event_decoder_fail() {
     fuzz("event", targets::event);
 }
 
+#[test]
+fn no_change_to_an_index_changes_an_answer() {
+    fuzz("index", target_index::index);
+}
+
 /// Writes the corpus anew: `cargo test --test fuzz_smoke -- --ignored`.
 #[test]
 #[ignore = "writes fuzz/corpus"]
@@ -234,16 +241,18 @@ fn write_the_corpus() {
         bytes.resize(bytes.len() + 64, 0);
         put("segment", name, &[&[1], bytes.as_slice()].concat());
     }
+    // Every kind of change, with checksums that are right afterwards and without; large logs, and
+    // stores that are only read, a few times.
     for kind in 0..8 {
-        for flag in 0..2 {
+        for flag in 0..4 {
             let changes: Vec<u8> = (0..3)
                 .flat_map(|at| [at * 2, kind, at, 0, 0, 77, 3, 0, 9, 1, 0, 0])
                 .collect();
-            put(
-                "open",
-                &format!("kind{kind}-{flag}"),
-                &[&[flag], changes.as_slice()].concat(),
-            );
+            let input = [&[flag], changes.as_slice()].concat();
+            if flag < 2 || kind % 4 == 0 {
+                put("open", &format!("kind{kind}-{flag}"), &input);
+                put("index", &format!("kind{kind}-{flag}"), &input);
+            }
         }
     }
     put("packed", "values", b"\0\0\x03\0\x01\x02\x03abbccc");

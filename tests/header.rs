@@ -366,12 +366,12 @@ fn structs_have_the_sizes_of_the_first_version() {
         ),
         (
             "eventstore_options_t",
-            16,
+            32,
             size_of::<eventstore::eventstore_options_t>(),
         ),
         (
             "eventstore_stat_t",
-            32,
+            64,
             size_of::<eventstore::eventstore_stat_t>(),
         ),
         (

@@ -15,7 +15,8 @@
 //!   whether the program ends or opens the log again and goes on?
 //! - *nest*: also if the power goes again while the log is recovered?
 //!
-//! A few states of each program are kept and also read by the pure-Python reader.
+//! A few states of each program are kept and also read by the pure-Python reader. Programs that use the
+//! event store are asked the same, with a checker that opens the store.
 //!
 //! `DURALOG_POWERCUT_SAMPLES` is how many states are tried of each program (2000), and
 //! `DURALOG_SEED` chooses them (1). A long run:
@@ -290,10 +291,10 @@ impl Recorded {
     }
 
     /// The power goes a second time, while `recover` opens the log that the first cut left.
-    fn recovers_from_its_recovery(&self, recover: &str, check: &str) {
+    fn recovers_from_its_recovery(&self, share: u64, recover: &str, check: &str) {
         let mut nest = self.ask("nest");
         nest.arg("--scratch").arg(self.path("states"));
-        nest.args(["--states", &samples(20), "--samples", "40"]);
+        nest.args(["--states", &samples(share), "--samples", "40"]);
         nest.args(["--seed", &seed(), "--recover", recover, "--check", check]);
         let output = run(&mut nest);
         say(&format!(
@@ -305,11 +306,17 @@ impl Recorded {
 }
 
 /// LOCK and `tail` may be lost at any time, and so may the names in `ready/`: a file prepared there
-/// becomes a segment by a rename into the log's directory, and that is synced.
+/// becomes a segment by a rename into the log's directory, and that is synced. Of an event store,
+/// what is derived: `index/` and snapshots.
 fn may_be_lost(what: &str) -> bool {
     let (call, name) = what.split_once(' ').unwrap();
     let file = call.strip_suffix(':');
-    matches!(file.unwrap_or(name), "LOCK" | "tail")
+    let derived = [".run", ".run.tmp", ".snap", ".new"];
+    let changed = file.unwrap_or(name);
+    let of_snapshots = call == "mkdir" && name.len() == 2;
+    matches!(changed, "LOCK" | "tail" | "index" | "snapshots")
+        || derived.iter().any(|suffix| changed.ends_with(suffix))
+        || of_snapshots
         || (file.is_none() && name.starts_with("recycled-"))
         || (call == "create" && name.ends_with(".wal"))
 }
@@ -343,7 +350,7 @@ fn what_a_c_program_acknowledged_survives_every_power_cut() {
     assert!(recorded.recycled() > 1);
     let check = shell(&[text(&check), "log"]);
     recorded.keeps_its_promises(1000, &check);
-    recorded.recovers_from_its_recovery(&shell(&[text(&writer), "log", "0"]), &check);
+    recorded.recovers_from_its_recovery(20, &shell(&[text(&writer), "log", "0"]), &check);
 }
 
 #[test]
@@ -392,7 +399,7 @@ fn what_any_of_several_threads_acknowledged_survives_every_power_cut() {
     recorded.has_no_bad_state(1000, &check);
     let writer = recorded.path("powercut_threads");
     let recover = shell(&[text(&writer), "log", "1", "0", "free"]);
-    recorded.recovers_from_its_recovery(&recover, &check);
+    recorded.recovers_from_its_recovery(20, &recover, &check);
 }
 
 /// Groups are written beside each other, and a later one may be there without an earlier one.
@@ -446,14 +453,26 @@ fn threads_that_acknowledge_before_the_sync_are_found_out() {
 
 // ---- calls that fail -----------------------------------------------------------------------------
 
-/// Makes every call of the classes in `fail_at` fail, one run for each, while the writer takes the
-/// log from batch `base` to batch `last`, and then cuts the power.
-fn sweep(name: &'static str, base: u32, last: u32, mode: &str, onward: &str, fail_at: &str) {
+/// A program that appends batches, one that checks what is left, and its part of the samples: what
+/// is left of an event store takes longer to check.
+const LOG: (&str, &str, u64) = ("powercut_writer.c", "powercut_check.c", 4);
+const STORE: (&str, &str, u64) = ("powercut_events.c", "powercut_check_events.c", 1);
+
+/// Makes every call of the classes in `fail_at` fail, one run for each, while the first of the
+/// programs takes the log from batch `base` to batch `last`, and then cuts the power.
+fn sweep(
+    name: &'static str,
+    (writer, check, share): (&str, &str, u64),
+    base: u32,
+    last: u32,
+    mode: &str,
+    onward: &str,
+    fail_at: &str,
+) {
     let Some(recorded) = Recorded::new(name) else {
         return;
     };
-    let writer = recorded.build("tests/c/powercut_writer.c");
-    let check = recorded.build("tests/c/powercut_check.c");
+    let [writer, check] = [writer, check].map(|name| recorded.build(&format!("tests/c/{name}")));
     let from = recorded.path("from");
     fs::create_dir(&from).unwrap();
     let base = base.to_string();
@@ -465,7 +484,7 @@ fn sweep(name: &'static str, base: u32, last: u32, mode: &str, onward: &str, fai
     command.arg("--root").arg(recorded.path("root"));
     command.arg("--scratch").arg(recorded.path("states"));
     command.args(["--fail-at", fail_at, "--onward", onward]);
-    command.args(["--samples", &samples(4), "--seed", &seed()]);
+    command.args(["--samples", &samples(share), "--seed", &seed()]);
     command.args(["--check", &shell(&[text(&check), "log", &base])]);
     command
         .arg("--")
@@ -487,6 +506,7 @@ fn sweep(name: &'static str, base: u32, last: u32, mode: &str, onward: &str, fai
 fn a_new_log_goes_on_after_any_call_that_failed() {
     sweep(
         "a call fails on a new log",
+        LOG,
         0,
         4,
         "goon",
@@ -500,6 +520,7 @@ fn a_new_log_goes_on_after_any_call_that_failed() {
 fn a_new_log_keeps_its_promises_when_calls_fail_from_then_on() {
     sweep(
         "calls fail on a new log, from then on",
+        LOG,
         0,
         4,
         "stop",
@@ -513,6 +534,7 @@ fn a_new_log_keeps_its_promises_when_calls_fail_from_then_on() {
 fn an_old_log_goes_on_after_any_call_that_failed() {
     sweep(
         "a call fails",
+        LOG,
         39,
         51,
         "goon",
@@ -525,11 +547,112 @@ fn an_old_log_goes_on_after_any_call_that_failed() {
 fn an_old_log_keeps_its_promises_when_calls_fail_from_then_on() {
     sweep(
         "calls fail, from then on",
+        LOG,
         39,
         51,
         "stop",
         "yes",
         "write:EIO,write:ENOSPC,sync:EIO,size:ENOSPC,name:EIO",
+    );
+}
+
+// ---- the event store -----------------------------------------------------------------------------
+
+fn event_programs(recorded: &Recorded) -> [PathBuf; 2] {
+    let sources = [
+        "tests/c/powercut_events.c",
+        "tests/c/powercut_check_events.c",
+    ];
+    sources.map(|source| recorded.build(source))
+}
+
+#[test]
+fn what_a_c_program_appended_to_an_event_store_survives_every_power_cut() {
+    let Some(recorded) = Recorded::new("event store in C") else {
+        return;
+    };
+    let [writer, check] = event_programs(&recorded);
+    let mut program = Command::new(&writer);
+    program.arg(recorded.path("root/log")).arg("40");
+    recorded.record(&program, Stdio::null());
+    let runs = fs::read_dir(recorded.path("root/log/index")).unwrap();
+    assert!(runs.count() > 0, "the index got no file");
+    let check = shell(&[text(&check), "log"]);
+    recorded.keeps_its_promises(200, &check);
+    recorded.recovers_from_its_recovery(6, &shell(&[text(&writer), "log", "0"]), &check);
+}
+
+#[test]
+fn what_a_python_program_appended_to_an_event_store_survives_every_power_cut() {
+    let Some(recorded) = Recorded::new("event store in Python") else {
+        return;
+    };
+    let [_, check] = event_programs(&recorded);
+    let mut program = python("powercut_events.py");
+    program.arg(recorded.path("root/log")).arg("27");
+    recorded.record(&program, Stdio::null());
+    recorded.keeps_its_promises(200, &shell(&[text(&check), "log"]));
+}
+
+#[test]
+fn a_new_event_store_goes_on_after_any_call_that_failed() {
+    sweep(
+        "a call fails on a new event store",
+        STORE,
+        0,
+        5,
+        "goon",
+        "no",
+        "write:EIO,write:ENOSPC,sync:EIO,create:ENOSPC,name:EIO",
+    );
+}
+
+/// Through a batch of many events, which give the index a file when the store is closed.
+#[test]
+fn an_old_event_store_goes_on_after_any_call_that_failed() {
+    sweep(
+        "a call fails on an event store",
+        STORE,
+        29,
+        30,
+        "goon",
+        "no",
+        "write:EIO,sync:EIO,name:EIO",
+    );
+}
+
+#[test]
+fn an_old_event_store_keeps_its_promises_when_calls_fail_from_then_on() {
+    sweep(
+        "calls fail on an event store, from then on",
+        STORE,
+        38,
+        40,
+        "stop",
+        "yes",
+        "write:EIO,write:ENOSPC,sync:EIO,name:EIO",
+    );
+}
+
+/// The check of the check.
+#[test]
+fn an_event_store_that_acknowledges_before_the_sync_is_found_out() {
+    let Some(recorded) = Recorded::new("event store that promises too early") else {
+        return;
+    };
+    let [writer, check] = event_programs(&recorded);
+    let mut program = Command::new(writer);
+    program
+        .arg(recorded.path("root/log"))
+        .args(["20", "manual"]);
+    recorded.record(&program, Stdio::null());
+    assert!(!recorded.in_doubt().is_empty());
+    let output = recorded.explore(50, &[], &shell(&[text(&check), "log"]));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("batches were acknowledged, the last one there is"),
+        "{said}"
     );
 }
 

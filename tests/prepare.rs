@@ -142,6 +142,22 @@ fn the_next_segment_waits_and_is_used_and_is_gone_after_close() {
 }
 
 #[test]
+fn behind_a_rotation_the_new_segment_is_prepared_and_the_old_one_left_alone() {
+    let disk = SimDisk::new(1);
+    let wal = open(&disk);
+    append(&wal, 1, 40_000);
+    append(&wal, 2, 40_000);
+    append(&wal, 3, 40);
+    assert_eq!(wal.stat().unwrap().rotation_count, 1);
+    let first = disk.read_file(FIRST);
+    append(&wal, 4, 40_000);
+    wal.prepare().unwrap();
+    append(&wal, 5, 15_000);
+    assert_eq!(disk.read_file(FIRST), first);
+    assert_eq!(len(&disk, &FIRST.replace("1.wal", "2.wal")), 128 << 10);
+}
+
+#[test]
 fn a_full_disk_met_while_preparing_is_silent_until_the_room_is_needed() {
     let disk = SimDisk::new(1);
     let wal = open(&disk);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Plants bugs in the durable core, one at a time, and shows which test notices each.
+"""Plants bugs in the log and the event store, one at a time, and shows which test notices each.
 
     tools/mutants.py [--list] [--only NAME]
 
 Each mutant replaces one piece of text in one source file, in a copy of the project below target/.
-The tests named in SUITES run in that order until one fails. A mutant that no test notices is a hole
+The tests of its table (LOG_SUITES, STORE_SUITES) run in that order until one fails. A mutant that no test notices is a hole
 in the tests: the command prints it and exits 1. A mutant whose text is not in the source any more
 is an error too, so that this list follows the code.
 """
@@ -12,6 +12,7 @@ is an error too, so that this list follows the code.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,9 +26,9 @@ BUILD = ROOT / "target" / "mutants" / "build"
 SUITE_SECONDS_MAX = 420
 
 #: Test binaries in the order in which they are tried: the fast and general ones first.
-SUITES = (
+LOG_SUITES = (
     ["--lib"],
-    ["--test", "log", "--test", "repair", "--test", "prepare"],
+    ["--test", "log", "--test", "repair", "--test", "prepare", "--test", "mapped"],
     ["--test", "direct_writes", "--test", "without_waiting"],
     ["--test", "crash_points"],
     ["--test", "crash_flights"],
@@ -35,6 +36,15 @@ SUITES = (
     ["--test", "faults"],
     ["--test", "damage"],
     ["--test", "threads", "--test", "processes"],
+)
+STORE_SUITES = (
+    ["--test", "eventstore", "--test", "eventstore_subscriptions"],
+    ["--test", "eventstore_model"],
+    ["--test", "eventstore_bank"],
+    ["--test", "eventstore_faults"],
+    ["--test", "eventstore_crash"],
+    ["--test", "fuzz_smoke"],
+    ["--lib"],
 )
 
 WRITER = "src/wal/append/segment_writer.rs"
@@ -48,6 +58,7 @@ GROUP = "src/wal/append/group.rs"
 FLIGHT = "src/wal/append/segment_writer/flight.rs"
 SIM_DISK = "src/vfs/sim/disk.rs"
 READER = "src/wal/replay/segment_reader.rs"
+SEGMENT_END = "src/wal/replay/cursor/segment_end.rs"
 FILES = "src/wal/segment_file.rs"
 OPEN = "src/wal/open.rs"
 RESTART = "src/wal/recovery/restart.rs"
@@ -59,6 +70,15 @@ LARGE = "src/wal/append/segment_writer/large_batch.rs"
 POOL = "src/wal/append/ready_pool.rs"
 VFS = "src/vfs/os.rs"
 FRAME = "src/format/frame.rs"
+WAL = "src/wal/mod.rs"
+SEQUENCER = "src/eventstore/sequencer.rs"
+DECIDE = "src/eventstore/decide.rs"
+CATALOG = "src/eventstore/catalog.rs"
+REPLAY = "src/eventstore/replay.rs"
+PUBLISHED = "src/eventstore/published.rs"
+SUBSCRIPTION = "src/eventstore/subscription.rs"
+SNAPSHOT = "src/eventstore/snapshot.rs"
+RUN_READER = "src/eventstore/index/run_reader.rs"
 
 
 @dataclass(frozen=True)
@@ -69,9 +89,10 @@ class Mutant:
     path: str
     old: str
     new: str
+    suites: tuple = LOG_SUITES
 
 
-MUTANTS = (
+LOG_MUTANTS = (
     Mutant("group is not synced", WRITER, "if let Err(error) = self.file.sync_data() {", "if let Err(error) = std::io::Result::Ok(()) {"),
     Mutant("failed sync is tried again and believed", WRITER, "if let Err(error) = self.file.sync_data() {", "if let Err(error) = self.file.sync_data().or_else(|_| self.file.sync_data()) {"),
     Mutant("new segment is not synced before its name", FILES, "    file.sync_data()\n        .map_err(|error| Error::sync(&path, error))?;", "    let _ = &path;"),
@@ -85,6 +106,11 @@ MUTANTS = (
     Mutant("place is not compared", READER, "if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {", "if false {"),
     Mutant("header checksum is not compared", FRAME, "if crc32(&bytes[4..]) != header_crc {", "if false {"),
     Mutant("payload checksum is not compared", READER, "if computed != header.payload_crc {", "if false {"),
+    Mutant("payload checksum is not compared in pages", READER, "if crc32(payload) != header.payload_crc {", "if false {"),
+    Mutant("a frame that reaches beyond the end is the end", SEGMENT_END, "                if at >= end.lsn {", "                if *cause == StopCause::Limit || at >= end.lsn {"),
+    Mutant("the clean close is believed without its last frame", JUDGE, "    if !holds {", "    if false {"),
+    Mutant("a file is used again under who looks at it", FILES, "match file.lock(FileLock::Exclusive) {", "match io::Result::Ok(true) {"),
+    Mutant("who looks at a file does not hold it", FILES, "    if !matches!(file.lock(FileLock::Shared), Ok(true)) {", "    if false {"),
     Mutant("evidence is not compared", JUDGE, "below_evidence: walked.stop.lsn < evidence.lsn,", "below_evidence: false,"),
     Mutant("no look for live frames beyond", JUDGE, "if !walked.structure.sealed && walked.read_error.is_none() {", "if false {"),
     Mutant("control file is no evidence", JUDGE, "evidence.raise(control.durable_lsn, EvidenceSource::Control);", "let _ = control;"),
@@ -127,16 +153,52 @@ MUTANTS = (
     Mutant("open batch counts as closed", JUDGE, "if structure.open.is_none() {", "if true {"),
     Mutant("zeros begin before what is prepared", ROOM, "write_all_at(self.file.as_ref(), self.prepared, &ZEROS[..len])", "write_all_at(self.file.as_ref(), self.prepared.saturating_sub(64 << 10), &ZEROS[..len])"),
     Mutant("blocks are the writer's before their zeros are written", ROOM, "        self.allocate(end)?;\n        if manner", "        self.allocate(end)?;\n        let end = if manner == Manner::Zeroed { self.prepared = end; end } else { end };\n        if manner"),
-    Mutant("the background goes on in the segment before", ROTATION, "        self.room.move_to(Arc::clone(&file), path, prepared);", "        let _ = path;"),
+    Mutant("the background goes on in the segment before", ROTATION, "        self.room.move_to(Arc::clone(&file), path, prepared);", "        if header.segment_number == 0 {\n            self.room.move_to(Arc::clone(&file), path, prepared);\n        }"),
     Mutant("a failure while preparing is the writer's", ROOM, "            if outcome.is_err() {\n", "            if outcome.is_err() {\n                ground.prepared = wanted;\n                self.prepared.store(wanted, Ordering::Release);\n"),
-    Mutant("prepared file keeps waiting after close", ROOM, "        self.drop_fresh(vfs, layout);\n        *self.fresh()", "        *self.fresh()"),
-    Mutant("a full disk is kept full by what waits", SPACE, "if full && self.give_space_back() {", "if false {"),
+    Mutant("prepared file keeps waiting after close", ROOM, "        self.drop_fresh(vfs, layout);\n        *self.fresh()", "        if *self.fresh() == Fresh::Closed {\n            self.drop_fresh(vfs, layout);\n        }\n        *self.fresh()"),
+    Mutant("a full disk is kept full by what waits", SPACE, "if full && self.give_space_back() {", "if full && self.offset == 0 && self.give_space_back() {"),
     Mutant("recycled where blocks do not stay", RETENTION, "self.runway.is_none() && self.in_place;", "self.runway.is_none();"),
-    Mutant("copy on write is not known", VFS, "!COPY_ON_WRITE.contains(&file_system)", "true"),
-    Mutant("header of a large frame goes out before its payload is whole", LARGE, "payload_crc: frame.checksum.value(),", "payload_crc: 0,"),
+    Mutant("copy on write is not known", VFS, "!COPY_ON_WRITE.contains(&file_system)", "!COPY_ON_WRITE.contains(&(file_system ^ 1))"),
+    Mutant("checksum of a large frame is not that of its payload", LARGE, "payload_crc: frame.checksum.value(),", "payload_crc: frame.checksum.value().min(0),"),
     Mutant("no end mark behind a large frame", LARGE, "frame.piece.resize(rest + HEADER_LEN, 0);", "frame.piece.resize(rest, 0);"),
     Mutant("no end mark behind a group", WRITER, "                group.bytes.resize(group.bytes.len() + HEADER_LEN, 0);\n", ""),
 )
+
+
+#: Bugs of the event store, each with its place, the text there, and what stands there instead.
+STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
+    ("expected version judged on the index only", DECIDE, "            Some(&version) => Ok(version),\n            None => self.snapshot.stream_version(stream),", "            _ => self.snapshot.stream_version(stream),"),
+    ("condition judged on the index only", DECIDE, "None => self.first_accepted_match(query, condition.after),", "None => None,"),
+    ("condition begins one position late", DECIDE, "let from = condition.after.saturating_add(1);", "let from = condition.after.saturating_add(2);"),
+    ("saved position may shrink", DECIDE, "if let Some(saved) = saved.filter(|&saved| given <= saved) {", "if let Some(saved) = saved.filter(|_| false) {"),
+    ("saved position of the same group is not seen", DECIDE, "                Some(&position) => Some(position),\n                None => {\n                    let saved = self.snapshot", "                _ => {\n                    let saved = self.snapshot"),
+    ("digest of an idempotency key is not compared", DECIDE, "if note.digest != *digest {", "if false {"),
+    ("preconditions are judged before duplicates", SEQUENCER, "            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => before.conflicts(request).map(Err),\n            }", "            let conflicts = before.conflicts(request)?;\n            if !conflicts.is_empty() {\n                return Ok(Err(conflicts));\n            }\n            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => Ok(Err(conflicts)),\n            }"),
+    ("one request twice in a group", SEQUENCER, "let must_wait = desk.pending.may_repeat(request)\n                || (large", "let must_wait = (large"),
+    ("part of a batch counts as the batch", SEQUENCER, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
+    ("memory keeps what a failed append would have made", SEQUENCER, "                desk.versions = VersionCache::default();\n                self.withdraw();\n                Err(error)", "                for (stream, version) in desk.pending.versions.drain() {\n                    desk.versions.set(&stream, version);\n                }\n                Err(error)"),
+    ("readers are told before the commit", SEQUENCER, "        let outcome = self.commit(turn", "        self.published.set(next - 1);\n        let outcome = self.commit(turn"),
+    ("positions of a failed append are used up", SEQUENCER, "                        failure = Some(error.duplicate());\n                        Err(error)", "                        published += request.events.len() as u64;\n                        failure = Some(error.duplicate());\n                        Err(error)"),
+    ("a duplicate is durable without a sync", SEQUENCER, "Durability::Durable => self.sync(),", "Durability::Durable => Ok(()),"),
+    ("state is not in the batch", SEQUENCER, "            push(payload, side.op, request.get(&side.key), [value, &[]]);", "            if side.op != OP_STATE_PUT {\n                push(payload, side.op, request.get(&side.key), [value, &[]]);\n            }"),
+    ("ids are forgotten when the log is read", REPLAY, "                    event.body.id.as_ref(),\n                )", "                    None,\n                )"),
+    ("idempotency keys are forgotten when the log is read", REPLAY, "            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()));", "            let _ = known.encode();"),
+    ("run of another history is used", CATALOG, "            if of_this_log && (", "            if (of_this_log || !of_this_log) && ("),
+    ("checksum of a block is not compared", RUN_READER, "if !block.is_sound(self.header.salt, number) {", "if false {"),
+    ("damaged run fails the question", CATALOG, "Err(error) if self.is_of_index(&error) => self.heal(error)?,", "Err(error) if false && self.is_of_index(&error) => self.heal(error)?,"),
+    ("state of an older layer wins", CATALOG, "for stored in self.layers.iter().rev() {", "for stored in self.layers.iter() {"),
+    ("subscription passes over what came while it looked", SUBSCRIPTION, "            self.progress.pass(last);", "            self.progress.pass(self.source.published.last());"),
+    ("subscription begins with the event that was dealt with", SUBSCRIPTION, "progress.next = Some(after.saturating_add(1));", "progress.next = Some(after.max(1));"),
+    ("closed store ends its subscriptions at once", SUBSCRIPTION, "            let last = self.source.last_position()?;\n            self.progress.fill(", "            if ended {\n                return Err(Error::new(ErrorKind::Closed, \"the event store was closed\"));\n            }\n            let last = self.source.last_position()?;\n            self.progress.fill("),
+    ("closed store can't make its index again", WAL, "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n", "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n        self.check_readable()?;\n"),
+    ("descriptor is not made readable", PUBLISHED, "                bell.ring();\n                true", "                let _ = bell;\n                true"),
+    ("nobody who waits is woken", PUBLISHED, "        drop(bells);\n        self.grown.notify_all();", "        drop(bells);"),
+    ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
+    ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
+    ("checksum of a snapshot is not compared", SNAPSHOT, "            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);", ";"),
+))
+
+MUTANTS = LOG_MUTANTS + STORE_MUTANTS
 
 
 def lay_out() -> None:
@@ -164,21 +226,28 @@ def run_suite(suite: list) -> str:
     environment.setdefault("DURALOG_CRASH_IMAGES", "6000")
     environment.setdefault("DURALOG_DAMAGE_SAMPLE", "20")
     command = ["cargo", "test", "--quiet", "--no-fail-fast", *suite]
+    # Building takes as long as it takes.
+    built = subprocess.run(
+        [*command, "--no-run"], cwd=COPY, env=environment, capture_output=True, text=True,
+    )
+    if built.returncode != 0:
+        return "does not compile: " + built.stderr.split("error", 1)[-1][:200]
+    # In a session of its own, so that what hangs is ended with everything that it started.
+    cargo = subprocess.Popen(
+        command, cwd=COPY, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, cwd=COPY, env=environment, capture_output=True, text=True,
-            timeout=SUITE_SECONDS_MAX,
-        )
+        stdout, _ = cargo.communicate(timeout=SUITE_SECONDS_MAX)
     except subprocess.TimeoutExpired:
-        subprocess.run(["pkill", "-9", "-f", str(BUILD)], check=False)
+        os.killpg(cargo.pid, signal.SIGKILL)
+        cargo.communicate()
         return f"{suite[-1]} hangs"
-    if done.returncode == 0:
+    if cargo.returncode == 0:
         return ""
-    if "error: could not compile" in done.stderr:
-        return "does not compile: " + done.stderr.split("error", 1)[1][:200]
-    failed = [line.split()[1] for line in done.stdout.splitlines()
+    failed = [line.split()[1] for line in stdout.splitlines()
               if line.startswith("test ") and line.endswith("FAILED")]
-    failed += [line.strip() for line in done.stdout.splitlines()
+    failed += [line.strip() for line in stdout.splitlines()
                if line.startswith("    ") and "::" not in line and " " not in line.strip()]
     return f"{' '.join(suite[1::2]) or 'unit tests'}: {failed[0] if failed else 'failed'}"
 
@@ -205,7 +274,7 @@ def main() -> int:
         path.write_text(text.replace(mutant.old, mutant.new, 1))
         begin = time.monotonic()
         noticed = ""
-        for suite in SUITES:
+        for suite in mutant.suites:
             noticed = run_suite(suite)
             if noticed:
                 break

@@ -7,6 +7,7 @@ use duralog::ffi::append::{wal_append, wal_append_batch, wal_op_t, WAL_OP_PUT};
 use duralog::ffi::append_async::{wal_append_batch_async, wal_wait_ticket};
 use duralog::ffi::cursor::{
     wal_cursor_close, wal_cursor_next_page, wal_cursor_open, wal_cursor_t, wal_page_t,
+    WAL_CURSOR_MAPPED,
 };
 use duralog::ffi::last_error::{duralog_error_t, duralog_last_error};
 use duralog::ffi::maintain::wal_truncate;
@@ -174,12 +175,14 @@ impl Log {
         check("wal_truncate", unsafe { wal_truncate(self.0, up_to_seq) });
     }
 
-    /// Reads everything in pages; calls `each` with every value. Returns how many there were.
-    pub fn replay(&self, mut each: impl FnMut(&[u8])) -> u64 {
+    /// Reads everything in pages, or looks at it in place; calls `each` with every value. Returns how
+    /// many there were.
+    pub fn replay(&self, mapped: bool, mut each: impl FnMut(&[u8])) -> u64 {
         let mut cursor: *mut wal_cursor_t = null_mut();
+        let flags = if mapped { WAL_CURSOR_MAPPED } else { 0 };
         // SAFETY: the handle is open, the place lives through the call.
         check("wal_cursor_open", unsafe {
-            wal_cursor_open(self.0, 0, 0, &mut cursor)
+            wal_cursor_open(self.0, 0, flags, &mut cursor)
         });
         // SAFETY: a struct of integers and pointers, for which zeros are values.
         let mut page: wal_page_t = unsafe { std::mem::zeroed() };

@@ -307,6 +307,18 @@ pub const WORKLOADS: &[Workload] = &[
         ],
     ),
     workload(
+        "log-replay-mapped",
+        "the log of batches of 100 looked at through a mapping; raw is a mapped scan",
+        &["raw", "duralog"],
+        &[Fixture::Raw, Log100],
+        &[more(
+            "log-replay-mapped",
+            "mb_per_s",
+            "MB/s",
+            &[Times(0.6, "raw")],
+        )],
+    ),
+    workload(
         "log-disk-ten",
         "what a log of ten records takes after close",
         &["duralog", "ndjson", "sqlite"],
@@ -405,12 +417,26 @@ pub const WORKLOADS: &[Workload] = &[
         )],
     ),
     workload(
+        "es-scan-mapped",
+        "the same with the option to read through mappings",
+        NO_NDJSON,
+        &[Fixture::Raw, Events],
+        &[more("es-scan-mapped", "events_per_s", "events/s", &[])],
+    ),
+    workload(
         "es-stream-100",
         "one stream of 100 events scattered over the store; raw is as many preads",
         NO_NDJSON,
         &[Fixture::Raw, Events],
+        &[less("es-stream-100", "us", "us per stream", &[])],
+    ),
+    workload(
+        "es-stream-100-mapped",
+        "the same with the option to read through mappings, as SQLite does here",
+        NO_NDJSON,
+        &[Fixture::Raw, Events],
         &[less(
-            "es-stream-100",
+            "es-stream-100-mapped",
             "us",
             "us per stream",
             &[Times(3.0, "sqlite")],

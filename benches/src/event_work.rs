@@ -8,7 +8,7 @@ use crate::c_face::{Log, Mode};
 use crate::log_work::{fill_and_kill, touch, wait_for_death};
 use crate::meter::{Latencies, Measured, Meter};
 use crate::payload::Payload;
-use crate::scale::{Scale, RARE_EVENTS, RECORD_LEN, STREAMS};
+use crate::scale::{streams_of, Scale, RARE_EVENTS, RECORD_LEN};
 use crate::system;
 use crate::writers::{raw_replay, sqlite_open, Places, Raw, Writer};
 use duralog::eventstore::{
@@ -52,14 +52,20 @@ pub struct Names {
 impl Names {
     pub fn new(events: u64) -> Names {
         Names {
-            streams: (0..STREAMS).map(|n| format!("account-{n:06}")).collect(),
+            streams: (0..streams_of(events))
+                .map(|n| format!("account-{n:06}"))
+                .collect(),
             tags: (0..RARE_EVENTS).map(|n| format!("case:{n}")).collect(),
             rare_every: (events / RARE_EVENTS).max(1),
         }
     }
 
+    fn stream_count(&self) -> u64 {
+        self.streams.len() as u64
+    }
+
     fn stream(&self, number: u64) -> &str {
-        &self.streams[(number % STREAMS) as usize]
+        &self.streams[(number % self.stream_count()) as usize]
     }
 
     /// Type of an event, and its tag if it has one.
@@ -95,16 +101,24 @@ trait Store {
 
 fn open(contender: &str, dir: &Path, durable: bool) -> Box<dyn Store> {
     match contender {
-        "duralog" => Box::new(Duralog::open(&dir.join("store"), durable)),
+        "duralog" => Box::new(Duralog::open(&dir.join("store"), durable, false)),
         "sqlite" => Box::new(Sqlite::open(&dir.join("store.db"), durable)),
         other => panic!("no contender {other:?} here"),
+    }
+}
+
+/// For reading only, with the option for it if that is what is measured.
+fn open_to_read(contender: &str, dir: &Path, mapped: bool) -> Box<dyn Store> {
+    match contender {
+        "duralog" if mapped => Box::new(Duralog::open(&dir.join("store"), true, true)),
+        _ => open(contender, dir, true),
     }
 }
 
 struct Duralog(EventStore);
 
 impl Duralog {
-    fn open(path: &Path, durable: bool) -> Duralog {
+    fn open(path: &Path, durable: bool, mapped: bool) -> Duralog {
         let sync_mode = if durable {
             SyncMode::Every
         } else {
@@ -115,6 +129,7 @@ impl Duralog {
                 sync_mode,
                 ..WalOptions::default()
             },
+            mapped,
             ..EventStoreOptions::default()
         };
         Duralog(EventStore::open(path, &options).expect("the store opens"))
@@ -267,7 +282,7 @@ impl Sqlite {
         .expect("SQLite makes its tables");
         Sqlite {
             db,
-            versions: vec![0; STREAMS as usize],
+            versions: Vec::new(),
         }
     }
 
@@ -308,13 +323,14 @@ impl Store for Sqlite {
     fn append_bulk(&mut self, payload: &Payload, names: &Names, first: u64, count: u64) {
         let data = payload.records(first, count as usize, RECORD_LEN);
         let time = now();
+        self.versions.resize(names.streams.len(), 0);
         self.execute("BEGIN IMMEDIATE", []);
         {
             let sql = "INSERT INTO events(stream, version, type, time, data)
                        VALUES(?1, ?2, ?3, ?4, ?5)";
             let mut insert = self.db.prepare_cached(sql).expect("prepare");
             for (number, data) in (first..).zip(data.chunks_exact(RECORD_LEN)) {
-                let version = &mut self.versions[(number % STREAMS) as usize];
+                let version = &mut self.versions[(number % names.stream_count()) as usize];
                 *version += 1;
                 let (event_type, tag) = names.kind(number);
                 let row = params![names.stream(number), *version, event_type, time, data];
@@ -456,7 +472,7 @@ pub fn append(
     let payload = Payload::new();
     let names = Names::new(scale.events);
     // Streams in an order that has nothing to do with that in which they began.
-    let stream_of = |n: u64| n * 7919 % STREAMS;
+    let stream_of = |n: u64| n * 7919 % names.stream_count();
     let mut latencies = Latencies::with_capacity(appends as usize);
     let mut meter = Meter::new();
     let data = |n: u64| payload.records(n, 1, RECORD_LEN);
@@ -484,7 +500,7 @@ pub fn append(
             let dir = places.fixtures.join("events-append");
             let mut store = open(contender, &dir, durable);
             let before = store.count();
-            let mut versions: Vec<u64> = (0..STREAMS)
+            let mut versions: Vec<u64> = (0..names.stream_count())
                 .map(|n| store.version(names.stream(n)))
                 .collect();
             meter.begin();
@@ -517,9 +533,15 @@ pub fn append(
 }
 
 /// Streams of events that lie scattered over the store, one after the other.
-pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measured) {
+pub fn read_streams(
+    contender: &str,
+    places: Places<'_>,
+    scale: Scale,
+    mapped: bool,
+    out: &mut Measured,
+) {
     let names = Names::new(scale.events);
-    let stream_of = |n: u64| n * 7919 % STREAMS;
+    let stream_of = |n: u64| n * 7919 % names.stream_count();
     let mut latencies = Latencies::with_capacity(scale.stream_reads as usize);
     let mut sum = 0u64;
     let mut found = 0;
@@ -529,13 +551,13 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
         let file = File::open(places.fixtures.join("raw")).expect("the written file is there");
         let len = file.metadata().expect("it has a length").len();
         let records = len / RECORD_LEN as u64;
-        let each = scale.events / STREAMS;
+        let each = scale.events / names.stream_count();
         let mut record = [0; RECORD_LEN];
         meter.begin();
         for n in 0..scale.stream_reads {
             latencies.time(|| {
                 for nth in 0..each {
-                    let number = (nth * STREAMS + stream_of(n)) % records;
+                    let number = (nth * names.stream_count() + stream_of(n)) % records;
                     let at = number * RECORD_LEN as u64;
                     file.read_exact_at(&mut record, at).expect("pread");
                     sum = sum.wrapping_add(u64::from(crc32fast::hash(&record)));
@@ -545,7 +567,7 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
         }
         meter.end();
     } else {
-        let mut store = open(contender, &places.fixtures.join("events"), true);
+        let mut store = open_to_read(contender, &places.fixtures.join("events"), mapped);
         meter.begin();
         for n in 0..scale.stream_reads {
             let stream = names.stream(stream_of(n));
@@ -555,7 +577,7 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
         store.close();
     }
     std::hint::black_box(sum);
-    let expected = scale.stream_reads * (scale.events / STREAMS);
+    let expected = scale.stream_reads * (scale.events / names.stream_count());
     assert_eq!(found, expected, "events read, and there");
     meter.tell_memory(out);
     out.set("us", meter.seconds() * 1e6 / scale.stream_reads as f64);
@@ -563,7 +585,7 @@ pub fn read_streams(contender: &str, places: Places<'_>, scale: Scale, out: &mut
 }
 
 /// Everything, from the beginning.
-pub fn scan(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measured) {
+pub fn scan(contender: &str, places: Places<'_>, scale: Scale, mapped: bool, out: &mut Measured) {
     let mut sum = 0u64;
     let mut meter = Meter::new();
     let found = if contender == "raw" {
@@ -576,7 +598,7 @@ pub fn scan(contender: &str, places: Places<'_>, scale: Scale, out: &mut Measure
         meter.end();
         found
     } else {
-        let mut store = open(contender, &places.fixtures.join("events"), true);
+        let mut store = open_to_read(contender, &places.fixtures.join("events"), mapped);
         meter.begin();
         let found = store.scan(&mut sum);
         meter.end();

@@ -204,8 +204,23 @@ pub fn touch(sum: &mut u64, value: &[u8]) {
     }
 }
 
+/// How a log is replayed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// As by default.
+    Read,
+    /// Sealed segments looked at in place.
+    Mapped,
+}
+
 /// Everything read from the beginning, from the page cache.
-pub fn replay(contender: &str, places: Places<'_>, log: &str, records: u64, out: &mut Measured) {
+pub fn replay(
+    contender: &str,
+    places: Places<'_>,
+    (log, how): (&str, Replay),
+    records: u64,
+    out: &mut Measured,
+) {
     let at = |name: &str| places.fixtures.join(name);
     let len = records * RECORD_LEN as u64;
     let mut sum = 0;
@@ -213,10 +228,11 @@ pub fn replay(contender: &str, places: Places<'_>, log: &str, records: u64, out:
     meter.begin();
     let mut each = |value: &[u8]| touch(&mut sum, value);
     let found = match contender {
+        "raw" if how == Replay::Mapped => writers::mapped_replay(&at("raw"), len, &mut each),
         "raw" => writers::raw_replay(&at("raw"), len, &mut each),
         "duralog" => {
             let log = Log::open(&at(log), Mode::ReadOnly);
-            let count = log.replay(&mut each);
+            let count = log.replay(how == Replay::Mapped, &mut each);
             log.close();
             count
         }
@@ -273,7 +289,7 @@ fn time_open(contender: &str, log: &Path, db: &Path, records: u64, out: &mut Mea
             let log = Log::open(log, Mode::Durable);
             meter.end();
             meter.tell_memory(out);
-            let found = log.replay(|_| {});
+            let found = log.replay(false, |_| {});
             log.close();
             found
         }

@@ -20,7 +20,7 @@ mod writers;
 
 use c_face::Mode;
 use catalog::{Fixture, Workload, WORKLOADS};
-use log_work::Appending;
+use log_work::{Appending, Replay};
 use meter::Measured;
 use scale::Scale;
 use std::fs;
@@ -81,8 +81,9 @@ impl Options {
         if options.rounds == 0 {
             options.rounds = if options.smoke { 1 } else { 7 };
         }
-        if options.events % scale::STREAMS != 0 {
-            return Err(format!("--events: a multiple of {}", scale::STREAMS));
+        let streams = scale::streams_of(options.events);
+        if options.events % streams != 0 || streams < scale::RARE_EVENTS {
+            return Err("--events: a multiple of 100, and 10000 at least".to_owned());
         }
         Ok(options)
     }
@@ -374,6 +375,8 @@ fn child(args: &[String]) {
     let together = |threads, mode, it: &mut Measured| {
         log_work::append_together(name, places, threads, mode, group, it);
     };
+    let replay =
+        |what, it: &mut Measured| log_work::replay(name, places, what, scale.replay_records, it);
     match workload.as_str() {
         "log-append" => append(Appending::singles(scale.appends, Mode::Durable), it),
         "log-batch-100" => append(Appending::hundreds(scale.batches, Mode::Durable), it),
@@ -390,16 +393,19 @@ fn child(args: &[String]) {
             append(Appending::hundreds(batches, Mode::Manual), it);
         }
         "log-buffered" => append(Appending::singles(manual, Mode::Buffered), it),
-        "log-replay-100" => log_work::replay(name, places, "log-100", scale.replay_records, it),
-        "log-replay-1" => log_work::replay(name, places, "log-1", scale.replay_records, it),
+        "log-replay-100" => replay(("log-100", Replay::Read), it),
+        "log-replay-1" => replay(("log-1", Replay::Read), it),
+        "log-replay-mapped" => replay(("log-100", Replay::Mapped), it),
         "log-disk-ten" => log_work::ten(name, places, it),
         "log-open-clean" => log_work::open_clean(name, places, scale.replay_records, it),
         "log-open-killed" => log_work::open_killed(name, places, scale.replay_records, it),
         "fill-log" => log_work::fill(name, places, scale),
         "log-small" => log_work::many(name, places, scale.small_logs, it),
         "es-bulk" => event_work::bulk(name, places, scale.bulk_events, it),
-        "es-scan" => event_work::scan(name, places, scale, it),
-        "es-stream-100" => event_work::read_streams(name, places, scale, it),
+        "es-scan" => event_work::scan(name, places, scale, false, it),
+        "es-scan-mapped" => event_work::scan(name, places, scale, true, it),
+        "es-stream-100" => event_work::read_streams(name, places, scale, false, it),
+        "es-stream-100-mapped" => event_work::read_streams(name, places, scale, true, it),
         "es-rare" => event_work::rare(name, places, scale, it),
         "es-refused" => event_work::refused(name, places, scale, it),
         "es-open-clean" => event_work::reopen(name, places, scale, false, it),

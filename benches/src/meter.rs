@@ -10,7 +10,9 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Sets a figure, in place of one with this name.
     pub fn set(&mut self, name: &str, value: f64) {
+        self.values.retain(|(known, _)| known != name);
         self.values.push((name.to_owned(), value));
     }
 

@@ -1,7 +1,7 @@
 //! How much work each workload does: the sizes of the claims, or tiny ones to try that all runs.
 
-/// Streams of the event store.
-pub const STREAMS: u64 = 10_000;
+/// Events of one stream of the event store.
+const EVENTS_PER_STREAM: u64 = 100;
 /// Length of every small record and event.
 pub const RECORD_LEN: usize = 256;
 /// Records of one batch of 1 MiB.
@@ -10,6 +10,11 @@ pub const MIB_RECORDS: usize = 16;
 pub const MIB_RECORD_LEN: usize = 64 << 10;
 /// Events of the rare type in the whole store.
 pub const RARE_EVENTS: u64 = 100;
+
+/// Streams of an event store: as many more as there are events, so that each has the same number.
+pub fn streams_of(events: u64) -> u64 {
+    (events / EVENTS_PER_STREAM).max(1)
+}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {

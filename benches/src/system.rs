@@ -156,3 +156,25 @@ pub fn processor_seconds() -> (f64, f64) {
     let own = own(libc::RUSAGE_SELF) + own(libc::RUSAGE_CHILDREN);
     (busy.iter().sum::<f64>() / 100.0, own)
 }
+
+/// A whole file as memory, mapped for reading until the process ends.
+pub fn map_file(path: &Path) -> std::io::Result<&'static [u8]> {
+    let file = std::fs::File::open(path)?;
+    let len = file.metadata()?.len() as usize;
+    // SAFETY: a fresh mapping, for reading, of an open file; its result is checked before use.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            std::os::fd::AsRawFd::as_raw_fd(&file),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: so many bytes are mapped there and never unmapped; nobody writes to a fixture.
+    Ok(unsafe { std::slice::from_raw_parts(address.cast(), len) })
+}

@@ -6,13 +6,14 @@ use crate::error::Result;
 use crate::format::{get_u32, get_u64, put};
 use crate::lsn::{Lsn, Seq};
 use crate::wal::Cursor;
+use std::ops::RangeInclusive;
 
 /// The last batch that a layer covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct LogPlace {
     /// Where it begins; 0 before the first.
     pub(super) batch_id: Lsn,
-    /// Number of its COMMIT: reading goes on behind it.
+    /// Number of its COMMIT, or a greater one with no record between: reading goes on behind it.
     pub(super) end_seq: Seq,
     /// Number of its first record, and checksum of its first payload (0: not looked up yet): by
     /// which it is known again.
@@ -23,28 +24,56 @@ pub(super) struct LogPlace {
     pub(super) time_ns: u64,
 }
 
-impl LogPlace {
-    pub(super) fn encode(&self) -> Anchor {
-        let mut bytes = [0; 64];
-        put(&mut bytes, 0, &self.batch_id.0.to_le_bytes());
-        put(&mut bytes, 8, &self.end_seq.to_le_bytes());
-        put(&mut bytes, 16, &self.first_seq.to_le_bytes());
-        put(&mut bytes, 24, &self.time_ns.to_le_bytes());
-        put(&mut bytes, 32, &self.payload_crc.to_le_bytes());
-        Anchor(bytes)
-    }
+/// The part of the log that a layer covers: all records behind one number, up to a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Cover {
+    /// Where the layer before ends. That no record is missing between two layers is known from this
+    /// alone: positions don't tell of records without events.
+    pub(super) begin_seq: Seq,
+    pub(super) end: LogPlace,
+}
 
-    pub(super) fn decode(anchor: &Anchor) -> LogPlace {
-        let bytes = &anchor.0;
-        LogPlace {
-            batch_id: Lsn(get_u64(bytes, 0)),
-            end_seq: get_u64(bytes, 8),
-            first_seq: get_u64(bytes, 16),
-            time_ns: get_u64(bytes, 24),
-            payload_crc: get_u32(bytes, 32),
+impl Cover {
+    /// Nothing, behind `place`.
+    pub(super) fn behind(place: LogPlace) -> Cover {
+        Cover {
+            begin_seq: place.end_seq,
+            end: place,
         }
     }
 
+    /// The sequence numbers covered.
+    pub(super) fn numbers(&self) -> RangeInclusive<Seq> {
+        self.begin_seq + 1..=self.end.end_seq
+    }
+
+    pub(super) fn encode(&self) -> Anchor {
+        let mut bytes = [0; 64];
+        put(&mut bytes, 0, &self.end.batch_id.0.to_le_bytes());
+        put(&mut bytes, 8, &self.end.end_seq.to_le_bytes());
+        put(&mut bytes, 16, &self.end.first_seq.to_le_bytes());
+        put(&mut bytes, 24, &self.end.time_ns.to_le_bytes());
+        put(&mut bytes, 32, &self.end.payload_crc.to_le_bytes());
+        put(&mut bytes, 40, &self.begin_seq.to_le_bytes());
+        Anchor(bytes)
+    }
+
+    pub(super) fn decode(anchor: &Anchor) -> Cover {
+        let bytes = &anchor.0;
+        Cover {
+            begin_seq: get_u64(bytes, 40),
+            end: LogPlace {
+                batch_id: Lsn(get_u64(bytes, 0)),
+                end_seq: get_u64(bytes, 8),
+                first_seq: get_u64(bytes, 16),
+                time_ns: get_u64(bytes, 24),
+                payload_crc: get_u32(bytes, 32),
+            },
+        }
+    }
+}
+
+impl LogPlace {
     /// The place with the checksum of its batch's first payload, as it is in the log.
     pub(super) fn identified(mut self, cursor: &mut Cursor) -> Result<LogPlace> {
         if self.batch_id != Lsn::NONE && self.payload_crc == 0 {
@@ -75,13 +104,16 @@ mod tests {
 
     #[test]
     fn a_place_comes_back() {
-        let place = LogPlace {
-            batch_id: Lsn(1),
-            end_seq: 2,
-            first_seq: 3,
-            payload_crc: 4,
-            time_ns: 5,
+        let cover = Cover {
+            begin_seq: 6,
+            end: LogPlace {
+                batch_id: Lsn(1),
+                end_seq: 2,
+                first_seq: 3,
+                payload_crc: 4,
+                time_ns: 5,
+            },
         };
-        assert_eq!(LogPlace::decode(&place.encode()), place);
+        assert_eq!(Cover::decode(&cover.encode()), cover);
     }
 }

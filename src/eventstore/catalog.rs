@@ -5,7 +5,9 @@
 //!            [ run            ][ run ][ run ][frozen][active]
 //! ```
 //!
-//! A layer answers for a range of positions; together they cover all of them, without overlap. The
+//! A layer answers for a range of positions; together they cover all of them, without overlap. What
+//! a layer covers of the log is said in sequence numbers, though: where programs save positions and
+//! state without appending events, a layer has values only, and its range of positions is empty. The
 //! active one is in memory and grows with every group that is acknowledged. When it is large it is
 //! frozen and another begins; a frozen layer becomes a run (a file), and runs of about the same size
 //! become one, in tiers. So a question meets few layers at any number of events, and memory holds
@@ -19,19 +21,24 @@
 //! A snapshot holds the layers that it began with, so what it answers is of one moment, but for the
 //! active layer, which may have grown: who asks bounds positions by what was published.
 
-use super::anchor::LogPlace;
+mod making;
+
+use super::anchor::{Cover, LogPlace};
 use super::index::{
-    merge_runs, write_run, BlockCache, KeyKind, Layer, ListHead, MemoryIndex, Place, Run, Value,
+    merge_runs, run_file_numbers, write_run, BlockCache, KeyKind, Layer, ListHead, MemoryIndex,
+    Place, Run, Value,
 };
 use super::replay::{add_record, Follower};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::event::OP_EVENT;
+use crate::lsn::{Lsn, Seq};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
+use making::{Part, Progress, Watch};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Frozen layers that may wait; with more, who appends helps.
 const FROZEN_MAX: usize = 3;
@@ -40,14 +47,14 @@ const FROZEN_MAX: usize = 3;
 /// answers does not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexLimits {
-    /// Events of a layer in memory at which it is frozen; at least 2.
+    /// Events and values of a layer in memory at which it is frozen; at least 2.
     pub freeze_events: u64,
     /// Bytes of a layer in memory at which it is frozen.
     pub freeze_bytes: usize,
     /// So many adjacent runs of one tier become one.
     pub tier_runs: usize,
-    /// A layer with fewer events is not worth a file when the store is closed: reading them from
-    /// the log again takes a few milliseconds.
+    /// A layer with fewer events and values is not worth a file when the store is closed: reading
+    /// them from the log again takes a few milliseconds.
     pub close_events: u64,
     /// Bytes of the blocks of runs that are kept in memory.
     pub cache_bytes: usize,
@@ -67,15 +74,14 @@ impl Default for IndexLimits {
 
 impl IndexLimits {
     fn is_large(&self, index: &MemoryIndex) -> bool {
-        // A run is of at least one event.
-        let count = index.event_count();
+        // A run is of at least one record.
+        let count = index.record_count();
         count >= self.freeze_events || (count > 0 && index.bytes() >= self.freeze_bytes)
     }
 
-    /// Runs of one tier have about the same number of events: each tier eight times that of the
-    /// one below.
-    fn tier_of(&self, event_count: u64) -> u32 {
-        let layers = event_count / (self.freeze_events / 2).max(1);
+    /// Runs of one tier have about the same weight: each tier eight times that of the one below.
+    fn tier_of(&self, weight: u64) -> u32 {
+        let layers = weight / (self.freeze_events / 2).max(1);
         layers.checked_ilog2().map_or(0, |bits| bits / 3)
     }
 }
@@ -84,14 +90,14 @@ impl IndexLimits {
 pub(super) struct Memory {
     pub(super) index: RwLock<MemoryIndex>,
     /// Set by who adds to the index.
-    pub(super) covered: Mutex<LogPlace>,
+    pub(super) covered: Mutex<Cover>,
 }
 
 impl Memory {
-    fn new(first_position: u64, covered: LogPlace) -> Arc<Memory> {
+    fn new(first_position: u64, behind: LogPlace) -> Arc<Memory> {
         Arc::new(Memory {
             index: RwLock::new(MemoryIndex::new(first_position)),
-            covered: Mutex::new(covered),
+            covered: Mutex::new(Cover::behind(behind)),
         })
     }
 
@@ -99,12 +105,13 @@ impl Memory {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn covered(&self) -> LogPlace {
+    fn covered(&self) -> Cover {
         *self.covered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_covered(&self, place: LogPlace) {
-        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    fn set_end(&self, place: LogPlace) {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.end = place;
     }
 
     fn is_large(&self, limits: &IndexLimits) -> bool {
@@ -123,6 +130,14 @@ impl Stored {
         match self {
             Stored::Memory(memory) => question(&*memory.index()),
             Stored::Run(run) => question(run.as_ref()),
+        }
+    }
+
+    /// Up to where in the log it goes.
+    fn end(&self) -> LogPlace {
+        match self {
+            Stored::Memory(memory) => memory.covered().end,
+            Stored::Run(run) => Cover::decode(&run.anchor()).end,
         }
     }
 
@@ -147,12 +162,36 @@ pub(super) struct Catalog {
     layers: RwLock<Arc<[Stored]>>,
     /// Whether files may be written and deleted.
     writes: bool,
+    /// Whether files are read through mappings.
+    mapped: bool,
     work: Mutex<Work>,
     work_done: Condvar,
     /// Held while a damaged run is made again.
     healing: Mutex<()>,
+    /// Why nothing can be answered any more.
+    lost: OnceLock<Error>,
+    /// What the thread at work has done of what, in keys; nothing of nothing while none is.
+    work_done_keys: AtomicU64,
+    work_total_keys: AtomicU64,
     /// Held while the active layer of a handle that only reads follows the log.
-    follower: Mutex<Option<Follower>>,
+    follower: Mutex<Option<Following>>,
+}
+
+/// Who follows the log for a handle that only reads.
+struct Following {
+    follower: Follower,
+    /// Files of runs were looked for up to this number: those that could not be used then are not
+    /// tried again and again.
+    looked_at: Seq,
+}
+
+impl Following {
+    fn new(follower: Follower) -> Following {
+        Following {
+            follower,
+            looked_at: 0,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -171,6 +210,16 @@ impl Drop for Working {
         self.0.work().running = false;
         self.0.work_done.notify_all();
     }
+}
+
+/// How far the index is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CatalogStat {
+    pub(super) run_count: u64,
+    /// Events of layers in memory.
+    pub(super) memory_events: u64,
+    pub(super) work_done: u64,
+    pub(super) work_total: u64,
 }
 
 /// The layers at one moment.
@@ -326,12 +375,15 @@ fn join(older: Option<ListHead>, newer: ListHead) -> ListHead {
 
 impl Catalog {
     /// The catalog of an open log: what there is in `index/`, and for the rest the log itself.
+    /// `progress` is told how much of it was read.
     pub(super) fn open(
         vfs: Arc<dyn Vfs>,
         wal: Arc<Wal>,
         dir: PathBuf,
         writes: bool,
+        mapped: bool,
         limits: IndexLimits,
+        progress: &mut Progress<'_>,
     ) -> Result<Catalog> {
         let cache = Arc::new(BlockCache::new(limits.cache_bytes));
         let catalog = Catalog {
@@ -342,9 +394,13 @@ impl Catalog {
             limits,
             layers: RwLock::new(Arc::new([])),
             writes,
+            mapped,
             work: Mutex::default(),
             work_done: Condvar::new(),
             healing: Mutex::new(()),
+            lost: OnceLock::new(),
+            work_done_keys: AtomicU64::new(0),
+            work_total_keys: AtomicU64::new(0),
             follower: Mutex::new(None),
         };
         catalog.work().fork_count = catalog.vfs.fork_count();
@@ -352,20 +408,11 @@ impl Catalog {
             // It may be there; and without it the index is in memory.
             let _ = catalog.vfs.create_dir(&catalog.dir);
         }
-        let mut layers = Vec::new();
-        let mut place = LogPlace::default();
-        let mut next = 1u64;
-        for run in catalog.usable_runs()? {
-            let (first, last) = (*run.range().start(), *run.range().end());
-            if first > next {
-                // A run before it is missing.
-                catalog.index_from_log(place, next, first - 1, &mut layers)?;
-            }
-            place = LogPlace::decode(&run.anchor());
-            next = last + 1;
-            layers.push(Stored::Run(run));
-        }
-        catalog.index_from_log(place, next, u64::MAX, &mut layers)?;
+        let (layers, follower) = catalog.layers_of_log(progress)?;
+        *catalog
+            .follower
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = follower.map(Following::new);
         catalog.replace(layers);
         catalog.remove_leftovers();
         Ok(catalog)
@@ -403,47 +450,15 @@ impl Catalog {
 
     /// When the last batch was committed.
     pub(super) fn last_time_ns(&self) -> u64 {
-        self.active().covered().time_ns
+        self.active().covered().end.time_ns
     }
 
     fn open_run(&self, path: &Path) -> Result<Run> {
-        Run::open(self.vfs.as_ref(), path, self.wal.log_id(), &self.cache)
+        let (vfs, log_id) = (self.vfs.as_ref(), self.wal.log_id());
+        Run::open(vfs, path, log_id, &self.cache, self.mapped)
     }
 
     // ---- files -------------------------------------------------------------------------------
-
-    /// The runs that can be used: of this log, with an anchor that is in it, without overlap.
-    fn usable_runs(&self) -> Result<Vec<Arc<Run>>> {
-        // What can't be listed is made from the log again.
-        let names = self.vfs.list(&self.dir).unwrap_or_default();
-        let mut ranges: Vec<(u64, u64)> = names
-            .iter()
-            .filter(|entry| entry.is_file)
-            .filter_map(|entry| run_file_range(&entry.name))
-            .map(|range| (*range.start(), *range.end()))
-            .collect();
-        ranges.sort_unstable_by_key(|&(first, last)| (first, u64::MAX - last));
-        let mut runs = Vec::new();
-        let mut next = 1;
-        for (first, last) in ranges {
-            if first < next {
-                continue;
-            }
-            let path = self.dir.join(run_file_name(first, last));
-            let Ok(run) = self.open_run(&path) else {
-                continue;
-            };
-            let of_this_log = {
-                let place = LogPlace::decode(&run.anchor());
-                place.batch_id.0 > 0 && place.go_to(&mut self.wal.cursor(0)?)?
-            };
-            if of_this_log && (*run.range().start(), *run.range().end()) == (first, last) {
-                next = last + 1;
-                runs.push(Arc::new(run));
-            }
-        }
-        Ok(runs)
-    }
 
     /// Deletes what a writer left behind, and runs that are not in use.
     fn remove_leftovers(&self) {
@@ -453,8 +468,10 @@ impl Catalog {
         let used: Vec<String> = self
             .read_layers()
             .iter()
-            .filter(|stored| matches!(stored, Stored::Run(_)))
-            .map(|stored| run_file_name(stored.range().0, stored.range().1))
+            .filter_map(|stored| match stored {
+                Stored::Run(run) => Some(run.path().file_name()?.to_str()?.to_string()),
+                Stored::Memory(_) => None,
+            })
             .collect();
         for entry in self.vfs.list(&self.dir).unwrap_or_default() {
             if entry.is_file && !used.contains(&entry.name) {
@@ -464,99 +481,17 @@ impl Catalog {
         }
     }
 
-    /// Reads the log from behind `place`, whose next event has position `next`, up to position
-    /// `last`, and adds layers in memory that cover it; the last one is the active layer if `last`
-    /// is the end of all. Says where it ended.
-    fn index_from_log(
-        &self,
-        place: LogPlace,
-        next: u64,
-        last: u64,
-        layers: &mut Vec<Stored>,
-    ) -> Result<LogPlace> {
-        let Some(mut follower) = Follower::new(self.wal.cursor(place.end_seq)?, place)? else {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "the place where the index goes on is not in the log",
-            ));
-        };
-        let mut memory = Memory::new(next, place);
-        let mut next = next;
-        let mut ended = false;
-        loop {
-            let mut write = memory.index.write().unwrap_or_else(PoisonError::into_inner);
-            let more = follower.next(&mut |entry, at, before| {
-                // Batches without events that stand before the next event are taken along: the
-                // layer may have held them, and a later one that has them too says the same.
-                ended |= next > last && entry.op == OP_EVENT;
-                if let Some(before) = before.filter(|_| next <= last) {
-                    if self.limits.is_large(&write) {
-                        let fresh = MemoryIndex::new(next);
-                        let full = std::mem::replace(&mut *write, fresh);
-                        let full = Memory {
-                            index: RwLock::new(full),
-                            covered: Mutex::new(before),
-                        };
-                        layers.push(self.stored(Arc::new(full)));
-                    }
-                }
-                if ended {
-                    return Ok(());
-                }
-                let is_event = add_record(&mut write, next, entry.op, entry.key, entry.value, at)?;
-                next += u64::from(is_event);
-                Ok(())
-            })?;
-            drop(write);
-            if ended || !more {
-                break;
-            }
-            memory.set_covered(follower.place);
-        }
-        let covered = memory.covered();
-        if last == u64::MAX {
-            if let Some(follower) = (!self.writes).then_some(follower) {
-                *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
-            }
-            layers.push(Stored::Memory(memory));
-        } else if memory.index().event_count() > 0 {
-            memory = self.checked_range(memory, last)?;
-            layers.push(self.stored(memory));
-        }
-        Ok(covered)
-    }
-
-    fn checked_range(&self, memory: Arc<Memory>, last: u64) -> Result<Arc<Memory>> {
-        let end = *memory.index().range().end();
-        if end == last {
-            return Ok(memory);
-        }
-        Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("the log holds events up to position {end} where {last} was expected"),
-        ))
-    }
-
-    /// A full layer, at once as a file if that can be had: an index that is made anew must not be
-    /// in memory as a whole.
-    fn stored(&self, memory: Arc<Memory>) -> Stored {
-        if self.writes {
-            if let Ok(run) = self.write(&memory) {
-                return Stored::Run(run);
-            }
-        }
-        Stored::Memory(memory)
-    }
-
     fn write(&self, memory: &Memory) -> Result<Arc<Run>> {
-        let covered = memory.covered().identified(&mut self.wal.cursor(0)?)?;
+        let mut covered = memory.covered();
+        covered.end = covered.end.identified(&mut self.wal.cursor_of_view(0)?)?;
         let index = memory.index();
         let path = write_run(
             self.vfs.as_ref(),
             &self.dir,
+            covered.numbers(),
             self.wal.log_id(),
             &covered.encode(),
-            self.limits.tier_of(index.event_count()),
+            self.limits.tier_of(index.record_count()),
             &index,
         )?;
         let run = self.open_run(&path)?;
@@ -571,23 +506,23 @@ impl Catalog {
         if !active.is_large(&self.limits) {
             return Ok(());
         }
-        let next = active.index().range().end() + 1;
-        let fresh = Memory::new(next, active.covered());
-        let frozen = {
-            let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-            let mut all = layers.to_vec();
-            all.push(Stored::Memory(fresh));
-            *layers = all.into();
-            let in_memory = layers.iter().filter(|s| matches!(s, Stored::Memory(_)));
-            in_memory.count() - 1
-        };
-        if !self.writes {
-            return Ok(());
-        }
+        let frozen = self.freeze(&active);
         if !self.vfs.background() || frozen > FROZEN_MAX {
             return self.work_on();
         }
         self.begin_work()
+    }
+
+    /// Begins another active layer. Gives how many frozen ones wait now.
+    fn freeze(&self, active: &Memory) -> usize {
+        let next = active.index().range().end() + 1;
+        let fresh = Memory::new(next, active.covered().end);
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = layers.to_vec();
+        all.push(Stored::Memory(fresh));
+        *layers = all.into();
+        let in_memory = layers.iter().filter(|s| matches!(s, Stored::Memory(_)));
+        in_memory.count() - 1
     }
 
     /// Lets a thread of its own do what is to be done, if there is something and none is at it. It
@@ -611,6 +546,12 @@ impl Catalog {
         // everything if there is no thread to be had: the guard was dropped with the closure.
         let _ = thread.spawn(move || working.0.work_on());
         Ok(())
+    }
+
+    /// Whether this handle may write and delete files of the index now: not once it was closed,
+    /// though it goes on reading, for the next one may be at work on them.
+    fn may_write(&self) -> bool {
+        self.writes && !self.work().closing
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -656,10 +597,7 @@ impl Catalog {
     fn mergeable(&self) -> Option<Vec<Arc<Run>>> {
         let layers = self.read_layers();
         let mut runs: Vec<Arc<Run>> = Vec::new();
-        let tier = |run: &Run| {
-            let count = run.range().end() - run.range().start() + 1;
-            self.limits.tier_of(count)
-        };
+        let tier = |run: &Run| self.limits.tier_of(run.weight());
         for stored in layers.iter() {
             match stored {
                 Stored::Run(run) => {
@@ -678,17 +616,31 @@ impl Catalog {
     }
 
     fn merge(&self, runs: &[Arc<Run>]) -> Result<()> {
-        let count: u64 = runs
-            .iter()
-            .map(|run| run.range().end() - run.range().start() + 1)
-            .sum();
-        let Some(anchor) = runs.last().map(|run| run.anchor()) else {
+        let weight: u64 = runs.iter().map(|run| run.weight()).sum();
+        let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else {
             return Ok(());
         };
-        let (vfs, tier) = (self.vfs.as_ref(), self.limits.tier_of(count));
-        let path = merge_runs(vfs, &self.dir, runs, &anchor, tier, &|_| {
-            !self.work().closing
-        });
+        let cover = Cover {
+            begin_seq: Cover::decode(&oldest.anchor()).begin_seq,
+            end: Cover::decode(&newest.anchor()).end,
+        };
+        let keys = runs.iter().map(|run| run.key_count()).sum();
+        self.work_done_keys.store(0, Ordering::Relaxed);
+        self.work_total_keys.store(keys, Ordering::Relaxed);
+        let path = merge_runs(
+            self.vfs.as_ref(),
+            &self.dir,
+            cover.numbers(),
+            runs,
+            &cover.encode(),
+            self.limits.tier_of(weight),
+            &|done| {
+                self.work_done_keys.store(done, Ordering::Relaxed);
+                !self.work().closing
+            },
+        );
+        self.work_done_keys.store(0, Ordering::Relaxed);
+        self.work_total_keys.store(0, Ordering::Relaxed);
         let path = match path {
             Err(error) if error.kind() == ErrorKind::Stopped => return Ok(()),
             path => path?,
@@ -723,10 +675,22 @@ impl Catalog {
     /// Asks `question`; if a run turns out to be damaged, makes it from the log again and asks once
     /// more.
     pub(super) fn ask<T>(&self, mut question: impl FnMut(&Snapshot) -> Result<T>) -> Result<T> {
+        if let Some(error) = self.lost.get() {
+            return Err(error.duplicate());
+        }
         loop {
             match question(&self.snapshot()) {
                 Err(error) if self.is_of_index(&error) => self.heal(error)?,
                 answer => return answer,
+            }
+        }
+    }
+
+    /// Lets all runs check what they read once more.
+    pub(super) fn distrust(&self) {
+        for stored in self.read_layers().iter() {
+            if let Stored::Run(run) = stored {
+                run.distrust();
             }
         }
     }
@@ -748,36 +712,46 @@ impl Catalog {
     /// The same for who holds the lock.
     fn make_again(&self, error: Error) -> Result<()> {
         let layers = self.read_layers();
-        let name = error
-            .place()
-            .path
-            .as_ref()
-            .and_then(|path| path.file_name());
-        let Some(range) = name.and_then(|name| run_file_range(name.to_str()?)) else {
-            return Err(error);
-        };
-        let (first, last) = (*range.start(), *range.end());
-        let Some(index) = layers
-            .iter()
-            .position(|stored| matches!(stored, Stored::Run(_)) && stored.range() == (first, last))
-        else {
+        let damaged = layers.iter().enumerate().find_map(|(index, stored)| {
+            let Stored::Run(run) = stored else {
+                return None;
+            };
+            is_about(&error, run).then(|| (index, Arc::clone(run)))
+        });
+        let Some((index, run)) = damaged else {
             // Somebody else made it again meanwhile, or it was merged.
             return Ok(());
         };
-        let before = match index.checked_sub(1).and_then(|before| layers.get(before)) {
-            Some(Stored::Run(run)) => LogPlace::decode(&run.anchor()),
-            Some(Stored::Memory(memory)) => memory.covered(),
-            None => LogPlace::default(),
+        let cover = Cover::decode(&run.anchor());
+        let before = index.checked_sub(1).and_then(|before| layers.get(before));
+        let before = before.map(Stored::end).unwrap_or_default();
+        let part = Part {
+            place: LogPlace {
+                end_seq: cover.begin_seq,
+                ..before
+            },
+            next: *run.range().start(),
+            until: cover.end.end_seq,
         };
-        if self.writes {
-            let _ = self.vfs.unlink(&self.dir.join(run_file_name(first, last)));
+        if self.may_write() {
+            let _ = self.vfs.unlink(run.path());
         }
-        let mut made = Vec::new();
-        self.index_from_log(before, first, last, &mut made)?;
+        let made = self.index_from_log(part, &Watch::default(), &mut |_, _| true)?;
+        if made.next != run.range().end() + 1 {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the log holds events up to position {} where {} was expected",
+                    made.next - 1,
+                    run.range().end()
+                ),
+            ));
+        }
+        let mut made = made.layers;
         let mut guard = self.layers.write().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::new();
         for stored in guard.iter() {
-            if matches!(stored, Stored::Run(_)) && stored.range() == (first, last) {
+            if is_same(stored, &Stored::Run(Arc::clone(&run))) {
                 all.append(&mut made);
             } else {
                 all.push(stored.clone());
@@ -787,12 +761,38 @@ impl Catalog {
         Ok(())
     }
 
+    /// Whether a batch is known that does not stand before `end`.
+    pub(super) fn goes_beyond(&self, end: Lsn) -> bool {
+        let layers = self.read_layers();
+        layers.iter().any(|stored| stored.end().batch_id >= end)
+    }
+
+    /// After a failed sync: forgets what readers must not see any more, since the log no longer
+    /// vouches for it. All layers are made anew, which takes as long as opening the store.
+    pub(super) fn withdraw(&self) {
+        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.layers_of_log(&mut |_, _| true) {
+            Ok((layers, _)) => self.replace(layers),
+            // Better no answers than those of a state that may never have been.
+            Err(error) => {
+                let _ = self.lost.set(error.into_kind(
+                    ErrorKind::Poisoned,
+                    "what is durable could not be read after a failed sync; open the store again",
+                ));
+            }
+        }
+    }
+
     // ---- following, closing ------------------------------------------------------------------
 
     /// Lets a handle that only reads see what was appended since; gives the last position.
     pub(super) fn follow(self: &Arc<Catalog>) -> Result<u64> {
         let mut guard = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(follower) = guard.as_mut() else {
+        let Some(Following {
+            follower,
+            looked_at,
+        }) = guard.as_mut()
+        else {
             return Ok(self.last_position());
         };
         loop {
@@ -805,12 +805,58 @@ impl Catalog {
                 Ok(())
             })?;
             drop(write);
-            active.set_covered(follower.place);
+            active.set_end(follower.place);
             if !more {
                 return Ok(next - 1);
             }
-            self.grown()?;
+            if !active.is_large(&self.limits) {
+                continue;
+            }
+            let Some(newest) = self.new_runs(*looked_at) else {
+                self.freeze(&active);
+                continue;
+            };
+            *looked_at = newest;
+            // The writer made runs of what is in memory here.
+            let (layers, behind) = self.layers_of_log(&mut |_, _| true)?;
+            self.replace(layers);
+            if let Some(behind) = behind {
+                *follower = behind;
+            }
         }
+    }
+
+    /// Up to which number files of runs go, if that is further than those in use, and than
+    /// `looked_at`.
+    fn new_runs(&self, looked_at: Seq) -> Option<Seq> {
+        let used = self.read_layers();
+        let used = used.iter().filter_map(|stored| match stored {
+            Stored::Run(_) => Some(stored.end().end_seq),
+            Stored::Memory(_) => None,
+        });
+        let known = used.max().unwrap_or(0).max(looked_at);
+        let entries = self.vfs.list(&self.dir).unwrap_or_default();
+        let there = entries.iter().filter_map(|e| run_file_numbers(&e.name));
+        there
+            .map(|numbers| *numbers.end())
+            .max()
+            .filter(|&newest| newest > known)
+    }
+
+    /// What there is, for who wants to know how far the index is.
+    pub(super) fn stat(&self) -> CatalogStat {
+        let mut stat = CatalogStat {
+            work_done: self.work_done_keys.load(Ordering::Relaxed),
+            work_total: self.work_total_keys.load(Ordering::Relaxed),
+            ..CatalogStat::default()
+        };
+        for stored in self.read_layers().iter() {
+            match stored {
+                Stored::Run(_) => stat.run_count += 1,
+                Stored::Memory(memory) => stat.memory_events += memory.index().event_count(),
+            }
+        }
+        stat
     }
 
     /// Waits for work that was begun, and keeps what memory holds if that spares the next opening
@@ -828,9 +874,10 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         drop(work);
+        // A run that is being made again right now is the last.
+        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
         let active = self.active();
-        if self.writes && active.index().event_count() >= self.limits.close_events {
-            let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.writes && active.index().record_count() >= self.limits.close_events {
             // What can't be written is read from the log next time.
             let _ = self.write(&active);
         }
@@ -848,16 +895,4 @@ fn is_same(a: &Stored, b: &Stored) -> bool {
         (Stored::Run(a), Stored::Run(b)) => Arc::ptr_eq(a, b),
         _ => false,
     }
-}
-
-/// The name of the run that covers these positions.
-fn run_file_name(first: u64, last: u64) -> String {
-    format!("{first:020}-{last:020}.run")
-}
-
-/// The positions that the name of a run says; `None` for every other name.
-fn run_file_range(name: &str) -> Option<RangeInclusive<u64>> {
-    let (first, last) = name.strip_suffix(".run")?.split_once('-')?;
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first > 0 && first <= last && name == run_file_name(first, last)).then_some(first..=last)
 }

@@ -4,9 +4,10 @@
 //! at the position again afterwards, so that no wake-up is lost: either the appender sees the
 //! announcement, or the waiter sees the position.
 
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::vfs::bell::Bell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// See the module.

@@ -15,11 +15,12 @@ use crate::format::event::{self, EventId, OP_EVENT};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
+use crate::sync::{Mutex, PoisonError};
 use crate::vfs::{read_full_at, File, OpenMode};
 use crate::wal::Wal;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Two events with no more bytes than this between them are read together.
 const GAP_MAX: u64 = 4096;
@@ -32,12 +33,17 @@ const GUESS_MIN: u64 = 64;
 const GUESS_MAX: u64 = 4096;
 /// Bytes of a page at which it ends, with the event that reaches it.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// Files kept open.
-const FILES_MAX: usize = 32;
+/// Files kept open; mappings are kept beyond the file they are of, and cost less.
+const FILES_MAX: usize = 128;
+const MAPPINGS_MAX: usize = 4096;
+/// Events that are announced to the file before they are read.
+const AHEAD: usize = 8;
 
 /// The files of the log, open for reading at any place.
 pub(super) struct Files {
     wal: Arc<Wal>,
+    /// Whether they are read through mappings.
+    mapped: bool,
     open: Mutex<BTreeMap<u64, OpenFile>>,
 }
 
@@ -47,19 +53,23 @@ struct OpenFile {
     file: Arc<dyn File>,
     /// Where the next segment begins; `None` for the last one.
     end: Option<Lsn>,
+    /// Offset at which what is committed ends. Behind it a file may be cut off while it is open, so
+    /// that nothing is read there on a guess: of a mapping that would be a signal.
+    limit: u64,
 }
 
 impl OpenFile {
-    /// Whether it is sure that `lsn` stands here.
+    /// Whether `lsn` stands here, if it was there when this was asked for.
     fn holds(&self, lsn: Lsn) -> bool {
-        lsn >= self.header.base_lsn && self.end.is_some_and(|end| lsn < end)
+        lsn >= self.header.base_lsn && self.end.is_none_or(|end| lsn < end)
     }
 }
 
 impl Files {
-    pub(super) fn new(wal: Arc<Wal>) -> Files {
+    pub(super) fn new(wal: Arc<Wal>, mapped: bool) -> Files {
         Files {
             wal,
+            mapped,
             open: Mutex::default(),
         }
     }
@@ -79,23 +89,45 @@ impl Files {
             return Err(Error::new(ErrorKind::Corrupt, message));
         };
         let number = header.segment_number;
-        let end = view.segment(number + 1).map(|next| next.base_lsn);
+        let next = view.segment(number + 1);
+        let committed = match &next {
+            Some(next) => next.prev_end_lsn,
+            None => view.end().lsn,
+        };
+        let end = next.map(|next| next.base_lsn);
+        let limit = header.offset_of(committed).unwrap_or(0);
         if let Some(known) = open.get_mut(&header.base_lsn.0) {
-            if known.header == header {
-                known.end = end;
+            // A mapping has what the file had when it was made: now that it is complete, all of it.
+            let is_whole = end.is_none() || !self.mapped;
+            if known.header == header && is_whole {
+                (known.end, known.limit) = (end, limit);
                 return Ok(known.clone());
             }
         }
+        let (mode, count_max) = match self.mapped {
+            true => (OpenMode::Mapped, MAPPINGS_MAX),
+            false => (OpenMode::Read, FILES_MAX),
+        };
         let path = view.layout.segment(number);
         let file = view
             .vfs
-            .open(&path, OpenMode::Read)
+            .open(&path, mode)
             .map_err(|error| Error::io("open", &path, error))?;
-        while open.len() >= FILES_MAX {
-            open.pop_first();
+        let base = header.base_lsn.0;
+        while open.len() >= count_max {
+            // A neighbour goes: who reads on through the log was there just now, and whoever begins
+            // again finds the others.
+            let before = open.range(..base).next_back();
+            let neighbour = before.or_else(|| open.iter().next()).map(|(&key, _)| key);
+            open.remove(&neighbour.unwrap_or(base));
         }
-        let found = OpenFile { header, file, end };
-        open.insert(found.header.base_lsn.0, found.clone());
+        let found = OpenFile {
+            header,
+            file,
+            end,
+            limit,
+        };
+        open.insert(base, found.clone());
         Ok(found)
     }
 }
@@ -233,6 +265,20 @@ impl EventPage {
         self.bytes.as_slice()
     }
 
+    /// Leaves no event in it.
+    pub(super) fn clear(&mut self) {
+        self.columns.clear();
+        self.bytes.len = 0;
+    }
+
+    /// Whether it is worth keeping for the next reading, and ready for it.
+    fn retire(&mut self) -> bool {
+        self.clear();
+        // A file that is held here could not be closed.
+        self.open = None;
+        self.bytes.bytes.len() <= 2 * PAGE_BYTES_MAX
+    }
+
     /// Fills the page with the events at `positions`, as many as belong into a page; at least one
     /// if there are any.
     pub(super) fn fill(
@@ -241,13 +287,28 @@ impl EventPage {
         files: &Files,
         positions: &[u64],
     ) -> Result<()> {
-        self.columns.clear();
-        self.bytes.len = 0;
+        let filled = self.fill_once(catalog, files, positions);
+        match filled {
+            Err(error) if error.is_corrupt() => {
+                // It may be the place that is wrong: its block was checked when it was first used, and
+                // read from the file again since.
+                catalog.distrust();
+                self.fill_once(catalog, files, positions)
+            }
+            filled => filled,
+        }
+    }
+
+    fn fill_once(&mut self, catalog: &Catalog, files: &Files, positions: &[u64]) -> Result<()> {
+        self.clear();
+        // The last segment may have got a successor since.
+        self.open.take_if(|open| open.end.is_none());
         let mut places = std::mem::take(&mut self.places);
         let found = catalog.ask(|snapshot| {
             places.clear();
             snapshot.places(positions, &mut places)
         });
+        self.columns.reserve(positions.len());
         let mut index = 0;
         let mut outcome = found;
         while outcome.is_ok() && index < positions.len() && self.bytes.len < PAGE_BYTES_MAX {
@@ -295,6 +356,18 @@ impl EventPage {
         let low = place_at(first)?.lsn;
         let guess = self.guess.unwrap_or(GUESS);
         let ends = open.end.map_or(u64::MAX, |end| end.0);
+        if files.mapped {
+            // With the first, those up to AHEAD; then always the next one.
+            let from = if first == 0 { 0 } else { first + AHEAD - 1 };
+            let ahead = places.get(from..).unwrap_or_default().iter();
+            for place in ahead.take(first + AHEAD - from) {
+                let offset = open.header.offset_of(Lsn(place.lsn));
+                if let Some(offset) = offset.filter(|_| open.holds(Lsn(place.lsn))) {
+                    open.file
+                        .expect(offset, usize::try_from(guess).unwrap_or(usize::MAX));
+                }
+            }
+        }
         // Backward reading goes one by one: each event stands before the one read last.
         let mut behind = first + 1;
         let mut high = low;
@@ -311,9 +384,11 @@ impl EventPage {
         }
         let base = self.bytes.len;
         let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
-        let wanted = usize::try_from(high - low + guess).unwrap_or(usize::MAX);
+        // The header of a record is always read, since the place says that there is one.
+        let committed = open.limit.saturating_sub(offset);
+        let wanted = (high - low + guess).min(committed.max(record::HEADER_LEN as u64));
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         self.read_more(open, offset, base, wanted)?;
-        self.columns.reserve(behind - first);
         let log_id = files.wal.log_id();
         let mut end = base;
         for index in first..behind {
@@ -428,6 +503,28 @@ fn damaged(open: &OpenFile, place: &Place, what: &str) -> Error {
     })
 }
 
+/// Pages of readings that ended, for those to come: a page is some twenty pieces of memory, which
+/// take longer to get than a small stream takes to read.
+#[derive(Default)]
+pub(super) struct SparePages(Mutex<Vec<EventPage>>);
+
+/// Pages kept.
+const SPARE_PAGES_MAX: usize = 4;
+
+impl SparePages {
+    pub(super) fn take(&self) -> EventPage {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give(&self, mut page: EventPage) {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() < SPARE_PAGES_MAX && page.retire() {
+            pages.push(page);
+        }
+    }
+}
+
 /// A reading that goes on from page to page.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -452,7 +549,8 @@ impl Progress {
         self.next = Some(self.next.map_or(behind, |next| next.max(behind)));
     }
 
-    /// Fills `page` with what comes next; an empty page is the end for now.
+    /// Fills `page` with what comes next; an empty page is the end for now. Says whether the page
+    /// has all that there is up to `last`.
     pub(super) fn fill(
         &mut self,
         catalog: &Catalog,
@@ -461,13 +559,18 @@ impl Progress {
         count_max: usize,
         positions: &mut Vec<u64>,
         page: &mut EventPage,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let left = match self.read.limit {
             0 => u64::MAX,
             limit => limit - self.delivered.min(limit),
         };
         let count = count_max.min(usize::try_from(left).unwrap_or(usize::MAX));
         let backward = self.read.direction == Direction::Backward;
+        if self.next.is_some_and(|next| next == 0 || next > last) {
+            positions.clear();
+            page.clear();
+            return Ok(true);
+        }
         catalog.ask(|snapshot| {
             positions.clear();
             let Some((from, to)) = self.read.bounds(snapshot, last)? else {
@@ -489,6 +592,14 @@ impl Progress {
             self.next = Some(if backward { position - 1 } else { position + 1 });
             self.delivered += page.len() as u64;
         }
-        Ok(())
+        Ok(positions.len() < count && page.len() == positions.len())
+    }
+
+    /// There is nothing more up to `last`, in the direction of reading.
+    pub(super) fn end(&mut self, last: u64) {
+        match self.read.direction {
+            Direction::Forward => self.pass(last),
+            Direction::Backward => self.next = Some(0),
+        }
     }
 }

@@ -646,19 +646,14 @@ impl Sequencer {
         synced
     }
 
-    /// After a failed sync, readers go on to what is durable and no further.
+    /// After a failed sync, readers go on to what is durable and no further. That concerns lazy modes
+    /// only, where more is known than is durable.
     fn withdraw(&self) {
-        let end = self.wal.view().end().lsn.0;
-        let snapshot = self.catalog.snapshot();
-        let mut last = self.published.last();
-        let mut places = Vec::new();
-        while last > 0 {
-            places.clear();
-            match snapshot.places(&[last], &mut places) {
-                Ok(()) if places.first().is_some_and(|place| place.lsn >= end) => last -= 1,
-                _ => break,
-            }
+        if !self.catalog.goes_beyond(self.wal.view().end().lsn) {
+            return;
         }
+        self.catalog.withdraw();
+        let last = self.catalog.last_position().min(self.published.last());
         self.published.set(last);
     }
 
@@ -725,7 +720,8 @@ impl Sequencer {
         let mut covered = active
             .covered
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
+        let covered = &mut covered.end;
         covered.batch_id = receipt.batch_id;
         covered.first_seq = receipt.first_seq;
         covered.end_seq = receipt.seq;

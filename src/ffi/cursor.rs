@@ -15,6 +15,14 @@ use crate::wal::{Cursor, Page};
 /// In flags of wal_cursor_open: everything that is there in the order of the files: also COMMIT,
 /// CHECKPOINT and ABORT marks, and records that are not committed.
 pub const WAL_CURSOR_RAW: u32 = 1;
+/// In flags of wal_cursor_open: sealed segments are looked at in place, through a mapping, instead of
+/// being read, which is faster where there is much to replay. Bytes are verified all the same, and
+/// the file is kept as it is meanwhile.
+///
+/// The price: where the disk can't be read there is no DURALOG_E_IO but a signal (SIGBUS), and so there
+/// is if another program makes a file of the log shorter. The segment being written is read always; with
+/// WAL_RECOVERY_SALVAGE, or where the file system has no mappings, all are.
+pub const WAL_CURSOR_MAPPED: u32 = 2;
 
 /// A place in a log, from which it is read forward.
 ///
@@ -77,7 +85,7 @@ unsafe impl SizedStruct for wal_page_t {
 /// Opens a cursor on the records after after_seq.
 ///
 /// after_seq: 0 for all; to resume, the greatest sequence number seen.
-/// flags: 0, or WAL_CURSOR_RAW.
+/// flags: 0, or any of WAL_CURSOR_*.
 /// out_cursor: the cursor, to be closed by wal_cursor_close.
 ///
 /// Returns DURALOG_OK;
@@ -94,14 +102,21 @@ pub unsafe extern "C" fn wal_cursor_open(
         let wal = unsafe { handle::shared("wal", wal) }?;
         // SAFETY: convention 2: the caller promises that the place is writable.
         let out_cursor = unsafe { Out::required("out_cursor", out_cursor) }?;
-        let cursor = match flags {
-            0 => wal.cursor(after_seq)?,
-            WAL_CURSOR_RAW => wal.raw_cursor(after_seq)?,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "flags {flags:#x} has unknown flags, known is WAL_CURSOR_RAW"
-                )))
-            }
+        let unknown = flags & !(WAL_CURSOR_RAW | WAL_CURSOR_MAPPED);
+        if unknown != 0 {
+            return Err(Error::invalid(format!(
+                "flags {flags:#x} has unknown flags {unknown:#x}"
+            )));
+        }
+        let cursor = if flags & WAL_CURSOR_RAW == 0 {
+            wal.cursor(after_seq)?
+        } else {
+            wal.raw_cursor(after_seq)?
+        };
+        let cursor = if flags & WAL_CURSOR_MAPPED == 0 {
+            cursor
+        } else {
+            cursor.mapped()
         };
         out_cursor.set(handle::give_out(cursor));
         Ok(OK)

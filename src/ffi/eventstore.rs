@@ -11,11 +11,14 @@ use super::recovery_report::{self, wal_recovery_report_t};
 use super::sized::{self, SizedOut, SizedStruct};
 use super::stat::{self, wal_stat_t};
 use super::status::{duralog_status_t, OK};
+use super::verify::{self, wal_progress_callback_t};
 use super::wal::concerning;
 use crate::error::{Error, Result};
 use crate::eventstore::{EventStore, EventStoreOptions};
 use crate::lsn::Lsn;
-use std::ffi::c_char;
+use crate::vfs::os::RealDisk;
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
 
 /// An open event store: events in streams, on a log of its own.
 ///
@@ -31,6 +34,12 @@ impl Handle for eventstore_t {
     type Ownership = Shared;
 }
 
+/// In flags of eventstore_options_t: events and index are read through mappings of their files.
+/// Scattered events come about twice as fast, and are verified in the same way. The price: where the
+/// medium does not give what it holds, or somebody cuts off a file, the program ends with a signal
+/// (SIGBUS) instead of an error.
+pub const EVENTSTORE_MAPPED: u32 = 1;
+
 /// Choices for eventstore_open. Start from EVENTSTORE_OPTIONS_INIT; zero means the default in every
 /// field.
 #[repr(C)]
@@ -38,38 +47,50 @@ impl Handle for eventstore_t {
 pub struct eventstore_options_t {
     /// Size of this struct; set by EVENTSTORE_OPTIONS_INIT.
     pub struct_size: u32,
-    /// 0.
-    pub reserved: u32,
+    /// EVENTSTORE_MAPPED or 0.
+    pub flags: u32,
     /// Choices for the log underneath, all of which hold here too; NULL for the defaults.
     pub wal: *const wal_options_t,
+    /// Told, on the thread that opens, how many bytes of the log the index covers, and of how many:
+    /// worth it where index/ was deleted, so that the index is made from the log. NULL: nobody is
+    /// told.
+    pub progress: wal_progress_callback_t,
+    /// Handed to progress as it is.
+    pub progress_user_data: *mut c_void,
 }
 
-// SAFETY: `repr(C)`, `struct_size` first, integers and raw pointers only.
+// SAFETY: `repr(C)`, `struct_size` first, integers and pointers that may be NULL only.
 unsafe impl SizedStruct for eventstore_options_t {
     const NAME: &'static str = "eventstore_options_t";
     const LEN_FIRST: usize = size_of::<Self>();
 }
 
+/// What the caller chose, and whom to tell of the progress.
+///
 /// # Safety
 /// If `options` is not NULL, as many bytes as its `struct_size` says are readable, and so is what
 /// it points to.
-unsafe fn eventstore_options(options: *const eventstore_options_t) -> Result<EventStoreOptions> {
+unsafe fn eventstore_options(
+    options: *const eventstore_options_t,
+) -> Result<(EventStoreOptions, wal_progress_callback_t, *mut c_void)> {
     if options.is_null() {
-        return Ok(EventStoreOptions::default());
+        return Ok((EventStoreOptions::default(), None, std::ptr::null_mut()));
     }
     // SAFETY: the same promise.
     let given = unsafe { sized::read("options", options) }?;
-    if given.reserved != 0 {
+    if given.flags & !EVENTSTORE_MAPPED != 0 {
         return Err(Error::invalid(format!(
-            "reserved of eventstore_options_t is {}, expected 0",
-            given.reserved
+            "flags {:#x} of eventstore_options_t has unknown flags",
+            given.flags
         )));
     }
-    Ok(EventStoreOptions {
+    let options = EventStoreOptions {
         // SAFETY: the same promise.
         wal: unsafe { options::wal_options(given.wal) }?,
+        mapped: given.flags & EVENTSTORE_MAPPED != 0,
         ..EventStoreOptions::default()
-    })
+    };
+    Ok((options, given.progress, given.progress_user_data))
 }
 
 /// Opens the event store in the directory path; recovers its log first if its last writer did not
@@ -79,7 +100,8 @@ unsafe fn eventstore_options(options: *const eventstore_options_t) -> Result<Eve
 /// options: may be NULL for the defaults.
 /// out_store: the handle, to be closed by eventstore_close.
 ///
-/// Returns as wal_open does.
+/// Returns as wal_open does;
+/// DURALOG_STOPPED: progress asked to stop.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_open(
     path: *const c_char,
@@ -89,16 +111,20 @@ pub unsafe extern "C" fn eventstore_open(
     guard(|| {
         // SAFETY: conventions 2, 4 and 7: the caller promises a text with a NUL, structs of the
         // sizes they say, and a place for a pointer, for the time of this call.
-        let (path, options, out_store) = unsafe {
+        let (path, (options, callback, user_data), out_store) = unsafe {
             (
                 args::path(path)?,
                 eventstore_options(options)?,
                 Out::required("out_store", out_store)?,
             )
         };
-        let store = EventStore::open(path, &options).map_err(|error| concerning(error, path))?;
-        out_store.set(handle::give_out(store));
-        Ok(OK)
+        // SAFETY: convention 8: the caller promises a function of this type that returns.
+        let mut progress = unsafe { verify::progress(callback, user_data) };
+        let disk = Arc::new(RealDisk::new());
+        let opened = EventStore::open_with_progress(disk, path, &options, &mut progress);
+        verify::finish(opened.map_err(|error| concerning(error, path)), |store| {
+            out_store.set(handle::give_out(store));
+        })
     })
 }
 
@@ -183,6 +209,15 @@ pub struct eventstore_stat_t {
     pub log_id: [u8; 16],
     /// Position of the last event; 0 if there is none.
     pub last_position: u64,
+    /// Files of the index.
+    pub run_count: u64,
+    /// Events that no file of the index covers yet: what is known of them is in memory, and is read
+    /// from the log when the store is opened next.
+    pub memory_events: u64,
+    /// What is being done in the background, in keys: files of the index are made one.
+    pub work_done: u64,
+    /// Of how many, at most; 0 while nothing is done.
+    pub work_total: u64,
 }
 
 // SAFETY: `repr(C)`, `struct_size` first, integers only.
@@ -216,6 +251,10 @@ pub unsafe extern "C" fn eventstore_stat(
             reserved: 0,
             log_id: stat.log_id,
             last_position: stat.last_position,
+            run_count: stat.run_count,
+            memory_events: stat.memory_events,
+            work_done: stat.work_done,
+            work_total: stat.work_total,
         });
         Ok(OK)
     })

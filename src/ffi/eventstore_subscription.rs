@@ -12,8 +12,8 @@ use super::status::{duralog_status_t, END, OK, STOPPED};
 use crate::error::{Error, ErrorKind};
 use crate::eventstore::{Canceller, Direction, SubscribeFrom, Subscription};
 use crate::format::event::NAME_LEN_MAX;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::ffi::c_char;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// In from of eventstore_subscribe: with the first event that there is.

@@ -28,7 +28,9 @@ pub const WAL_SYNC_MANUAL: u32 = 2;
 /// In recovery_policy: a tail torn by a crash is cut and reported; damage to acknowledged data is
 /// refused for writing, and reading goes on up to it. The default.
 pub const WAL_RECOVERY_DEFAULT: u32 = 0;
-/// In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN.
+/// In recovery_policy: any end that is not clean is refused with DURALOG_E_UNCLEAN. The whole last segment
+/// is looked at for damage; otherwise, of one with more than 8 MiB in which the log was closed, only
+/// the last frame is.
 pub const WAL_RECOVERY_STRICT: u32 = 1;
 
 /// In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and

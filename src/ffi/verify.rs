@@ -15,10 +15,10 @@ use crate::vfs::os::RealDisk;
 use crate::wal::Wal;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Called by wal_verify and wal_repair now and then, on the thread that called them.
+/// Called by wal_verify, wal_repair and eventstore_open now and then, on the thread that called them.
 ///
 /// user_data: what was given.
-/// done, total: segments walked, and how many there are.
+/// done, total: segments walked, and how many there are; of eventstore_open, bytes of the log.
 ///
 /// Returns 0 to go on, anything else to stop.
 pub type wal_progress_callback_t =
@@ -122,7 +122,7 @@ unsafe fn optional(
 
 /// # Safety
 /// `callback` is NULL or may be called with `user_data` as long as the result is used.
-unsafe fn progress(
+pub(super) unsafe fn progress(
     callback: wal_progress_callback_t,
     user_data: *mut c_void,
 ) -> impl FnMut(u64, u64) -> bool {
@@ -133,7 +133,7 @@ unsafe fn progress(
     }
 }
 
-fn finish<T>(
+pub(super) fn finish<T>(
     done: std::result::Result<T, Error>,
     write: impl FnOnce(T),
 ) -> Result<duralog_status_t> {

@@ -40,7 +40,8 @@ impl Handle for wal_t {
 /// DURALOG_E_NOT_A_LOG: the directory holds something else;
 /// DURALOG_E_NEWER: written by a newer version;
 /// DURALOG_E_CORRUPT: damaged, refused for writing; open it with WAL_OPEN_READ_ONLY to read up to
-/// the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair;
+/// the damage, with WAL_RECOVERY_SALVAGE too to read beyond it, or repair it with wal_repair (damage
+/// further back than opening looks is found when it is read: see WAL_RECOVERY_STRICT);
 /// DURALOG_E_UNCLEAN: as WAL_RECOVERY_STRICT asked;
 /// DURALOG_E_INVALID_ARGUMENT: also if application_id is not the log's;
 /// DURALOG_E_FULL, DURALOG_E_IO.

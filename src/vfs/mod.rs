@@ -25,6 +25,10 @@ use std::sync::Arc;
 pub enum OpenMode {
     /// It must exist; reading only.
     Read,
+    /// The same, and what the file has now is read through a mapping where there are such. Reading
+    /// costs no call then; but bytes that the medium does not give, or that were cut off since, end
+    /// the program with a signal (SIGBUS) instead of being an error.
+    Mapped,
     /// It must exist; reading and writing.
     ReadWrite,
     /// It must not exist; reading and writing.
@@ -67,6 +71,10 @@ pub trait LockGuard: Send + Sync {}
 pub trait File: Send + Sync + fmt::Debug {
     /// Reads up to `buf.len()` bytes at `offset`; 0 at or beyond the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// These bytes are going to be read: what can be fetched meanwhile is. Costs next to nothing.
+    fn expect(&self, offset: u64, len: usize) {
+        let _ = (offset, len);
+    }
     /// Writes up to `data.len()` bytes at `offset`; may write less.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize>;
     /// The size in bytes.
@@ -97,6 +105,33 @@ pub trait File: Send + Sync + fmt::Debug {
     fn overwrites_in_place(&self) -> bool {
         true
     }
+    /// A hint that the file is read on from here in order.
+    fn read_ahead(&self) {}
+    /// Takes a lock on the whole file without waiting, or changes the one that this handle has; false
+    /// if others have one that does not go with it. It is given up when the file is closed at the
+    /// latest. `Unsupported` where there are no locks.
+    fn lock(&self, _lock: FileLock) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Maps `len` bytes at `offset`, a multiple of [`MAP_UNIT`], for reading. `Unsupported` where
+    /// there are no mappings.
+    fn map(&self, _offset: u64, _len: usize) -> io::Result<os::Mapping> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Mappings begin at multiples of this.
+pub const MAP_UNIT: u64 = 4096;
+
+/// A lock on a file, of whoever holds a handle to it: also in one process, handles keep each other out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileLock {
+    /// None.
+    Unlocked,
+    /// Beside others of this kind.
+    Shared,
+    /// Beside none. The file must be open for writing.
+    Exclusive,
 }
 
 /// A page of 512 words of 8 bytes that processes share (FORMAT.md section 10). Never synced.

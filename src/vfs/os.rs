@@ -2,12 +2,13 @@
 //!
 //! What is specific: open-file-description locks (a lock that belongs to the open file, so that a
 //! second handle of the same process can't lose it), `fdatasync`, `fallocate`, `O_NOFOLLOW`, the
-//! boot id, a shared mapping for the tail page. Another system gets a file beside this one.
+//! boot id, a shared mapping for the tail page, mappings for reading. Another system gets a file
+//! beside this one.
 //!
 //! `unsafe` is here because these calls have no safe form in the standard library.
-#![allow(unsafe_code)] // system calls and one shared mapping; each use argues its safety
+#![allow(unsafe_code)] // system calls and mappings; each use argues its safety
 
-use super::{DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+use super::{DirEntry, File, FileLock, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest text about a lock's holder that is read back.
 const HOLDER_LEN_MAX: u64 = 256;
-/// Length of the tail page.
+/// Length of the tail page, and of every other.
 const PAGE_LEN: usize = 4096;
 
 /// Files (device, inode) whose lock this process holds, each with the fork count at which it got
@@ -136,6 +137,25 @@ impl File for RealFile {
         }
     }
 
+    fn read_ahead(&self) {
+        // SAFETY: the descriptor is open as long as `self.0` lives; the call takes no pointers. It is a
+        // hint, and what becomes of it changes nothing but the time that reads take.
+        unsafe { libc::posix_fadvise(self.0.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
+    }
+
+    fn lock(&self, lock: FileLock) -> io::Result<bool> {
+        let kind = match lock {
+            FileLock::Unlocked => libc::F_UNLCK,
+            FileLock::Shared => libc::F_RDLCK,
+            FileLock::Exclusive => libc::F_WRLCK,
+        };
+        set_lock(&self.0, kind)
+    }
+
+    fn map(&self, offset: u64, len: usize) -> io::Result<Mapping> {
+        Mapping::new(&self.0, offset, len)
+    }
+
     fn overwrites_in_place(&self) -> bool {
         let fd = self.0.as_raw_fd();
         // SAFETY: a plain structure of integers, for which all zeros is a valid value.
@@ -172,6 +192,172 @@ fn stays_in_place(file_system: u32, flags: Option<u32>) -> bool {
         || flags.is_some_and(|flags| flags & FILE_FLAG_NO_COPY != 0)
 }
 
+/// A file whose bytes, as many as it had when it was opened, are read through a mapping; others are
+/// read as those of every file.
+#[derive(Debug)]
+struct MappedFile {
+    file: RealFile,
+    address: *const u8,
+    len: usize,
+    /// A bit per window, set by who first reads in it. Setting one twice does no harm.
+    windows_seen: Box<[AtomicU64]>,
+}
+
+// SAFETY: the mapping is only read, and only by copying out of it, which any thread may do; it lives
+// as long as the value, whichever thread drops it.
+unsafe impl Send for MappedFile {}
+// SAFETY: as above.
+unsafe impl Sync for MappedFile {}
+
+/// What a processor fetches at once.
+const CACHE_LINE_LEN: usize = 64;
+/// Part of a mapping whose pages are entered into the page table together.
+const WINDOW_LEN: usize = 2 << 20;
+
+impl MappedFile {
+    fn new(file: RealFile) -> io::Result<MappedFile> {
+        let len = usize::try_from(file.len()?)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+        if len == 0 {
+            // There is no mapping of nothing.
+            return Ok(MappedFile {
+                file,
+                address: std::ptr::null(),
+                len,
+                windows_seen: Box::default(),
+            });
+        }
+        // SAFETY: a fresh mapping of an open regular file, for reading; null lets the kernel choose
+        // the place, so no existing mapping is touched. The result is checked before use.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                file.0.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let words = len.div_ceil(WINDOW_LEN).div_ceil(64);
+        Ok(MappedFile {
+            file,
+            address: address.cast_const().cast(),
+            len,
+            windows_seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    /// Enters the pages of the window around `offset` into the page table, if they are all in memory
+    /// already: one call instead of a fault per few pages. What is not in memory comes with its fault:
+    /// who wants one event must not wait for 2 MiB.
+    fn enter_window(&self, offset: usize) {
+        let window = offset / WINDOW_LEN;
+        let Some(word) = self.windows_seen.get(window / 64) else {
+            return;
+        };
+        let bit = 1 << (window % 64);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            return;
+        }
+        word.fetch_or(bit, Ordering::Relaxed);
+        let begin = window * WINDOW_LEN;
+        let len = WINDOW_LEN.min(self.len.saturating_sub(begin));
+        let mut in_memory = [0u8; WINDOW_LEN / PAGE_LEN];
+        // SAFETY: the window begins inside of the mapping, at a page, and goes no further than it;
+        // the kernel writes one byte per page of it, for which there is room. The second call reads
+        // pages into the page table, and gives an error instead of a signal where that fails.
+        unsafe {
+            let address = self.address.add(begin).cast_mut().cast();
+            if libc::mincore(address, len, in_memory.as_mut_ptr()) != 0 {
+                return;
+            }
+            let pages = in_memory.iter().take(len.div_ceil(PAGE_LEN));
+            if pages.copied().all(|page| page & 1 != 0) {
+                libc::madvise(address, len, libc::MADV_POPULATE_READ);
+            }
+        }
+    }
+
+    /// How many of `len` bytes at `offset` are mapped, from where on.
+    fn mapped(&self, offset: u64, len: usize) -> Option<(*const u8, usize)> {
+        let offset = usize::try_from(offset).ok()?;
+        let there = self.len.checked_sub(offset)?.min(len);
+        self.enter_window(offset);
+        // SAFETY: `offset` is at most `self.len`, so the result is inside of the mapping or right
+        // behind it.
+        (there > 0).then(|| (unsafe { self.address.add(offset) }, there))
+    }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: unmaps exactly what `new` mapped; nothing refers to it but `self`.
+            unsafe { libc::munmap(self.address.cast_mut().cast(), self.len) };
+        }
+    }
+}
+
+impl File for MappedFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let Some((from, len)) = self.mapped(offset, buf.len()) else {
+            return self.file.read_at(offset, buf);
+        };
+        // SAFETY: `from` is followed by `len` mapped bytes, `len` is at most that of `buf`, and `buf`
+        // is memory of ours, so they don't overlap. Other processes may write to the file meanwhile:
+        // that makes the copy a mixture, which checksums find, and no reference into the mapping
+        // exists whose promise it would break. A page that can't be had is a signal, as `OpenMode`
+        // says.
+        unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), len) };
+        Ok(len)
+    }
+
+    fn expect(&self, offset: u64, len: usize) {
+        let Some((from, len)) = self.mapped(offset, len) else {
+            return;
+        };
+        for line in (0..len).step_by(CACHE_LINE_LEN) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `line` is less than `len`, so the address is inside of the mapping. The
+            // instruction is a hint: it reads nothing into the program and never faults.
+            unsafe {
+                use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+                _mm_prefetch::<_MM_HINT_T0>(from.add(line).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = (from, line);
+        }
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
+        self.file.write_at(offset, data)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.allocate(offset, len)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.file.next_data(offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
 fn to_off_t(value: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))
 }
@@ -205,7 +391,7 @@ fn open_mode(mode: OpenMode) -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();
     options.read(true);
     match mode {
-        OpenMode::Read => {}
+        OpenMode::Read | OpenMode::Mapped => {}
         OpenMode::ReadWrite => {
             options.write(true);
         }
@@ -228,8 +414,11 @@ impl Vfs for RealDisk {
             OpenMode::Direct => libc::O_DIRECT | libc::O_DSYNC,
             _ => 0,
         };
-        let file = open_regular_with(path, &mut open_mode(mode), flags)?;
-        Ok(Arc::new(RealFile(file)))
+        let file = RealFile(open_regular_with(path, &mut open_mode(mode), flags)?);
+        if mode == OpenMode::Mapped {
+            return Ok(Arc::new(MappedFile::new(file)?));
+        }
+        Ok(Arc::new(file))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -368,8 +557,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     lock
 }
 
-/// Takes the lock (`F_WRLCK`) without waiting, or gives it up (`F_UNLCK`); false if someone else has
-/// it.
+/// Takes the lock (`F_WRLCK`, or `F_RDLCK` beside others) without waiting, or gives it up (`F_UNLCK`);
+/// false if someone else has it.
 fn set_lock(file: &fs::File, kind: libc::c_int) -> io::Result<bool> {
     let lock = whole_file(kind);
     // SAFETY: the descriptor is open, and `lock` lives through the call, which only reads it.
@@ -436,6 +625,67 @@ impl Drop for RealLock {
         // it was open. A failure leaves the lock to the kernel, as above.
         let _ = set_lock(&self.file, libc::F_UNLCK);
         locked_here().remove(&self.id);
+    }
+}
+
+/// Bytes of a file, looked at in place.
+///
+/// They are the file's as long as this lives, whatever becomes of its name. Where the file can't be read,
+/// or is shorter by now, looking at them ends the process with SIGBUS.
+#[derive(Debug)]
+pub struct Mapping {
+    address: *const u8,
+    len: usize,
+}
+
+// SAFETY: it only gives out shared references to bytes that nobody changes (see `bytes`), which any
+// thread may use.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: &fs::File, offset: u64, len: usize) -> io::Result<Mapping> {
+        let offset = to_off_t(offset)?;
+        // SAFETY: a fresh mapping, for reading, of an open regular file; null lets the kernel choose
+        // the place, so no existing mapping is touched. The result is checked before use.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                // All at once: one by one, finding the pages takes longer than looking at them.
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping {
+            address: address.cast(),
+            len,
+        })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable bytes at `address`, which is not null, and lives as long
+        // as the borrow of `self`. That they do not change meanwhile is what the log sees to: only
+        // bytes below the end of a sealed segment are looked at, no writer writes there again, and
+        // none uses the file again for something else while its reader holds the shared lock on it. A
+        // program that writes into a log's files against all rules can break this; it could as well
+        // write into the memory of this process.
+        unsafe { std::slice::from_raw_parts(self.address, self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `new` mapped; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.address.cast_mut().cast(), self.len) };
     }
 }
 

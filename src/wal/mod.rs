@@ -463,6 +463,11 @@ impl Wal {
     /// truncated).
     pub fn cursor(&self, after_seq: Seq) -> Result<Cursor> {
         self.check_readable()?;
+        self.cursor_of_view(after_seq)
+    }
+
+    /// The same for readers that outlive the handle: it may have been closed.
+    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {
         self.view.refresh_retention()?;
         Ok(Cursor::new(Arc::clone(&self.view), after_seq, false))
     }

@@ -194,7 +194,8 @@ fn open_existing(
     mut found: Survey,
 ) -> Result<Wal> {
     let begin = vfs.monotonic_ns();
-    let judgement = judge(vfs.as_ref(), &layout, &found, Extent::End, &mut silent)?;
+    let extent = extent_of(options);
+    let judgement = judge(vfs.as_ref(), &layout, &found, extent, &mut silent)?;
     if let Some(error) = &judgement.error {
         return Err(error.duplicate());
     }
@@ -250,6 +251,16 @@ fn open_existing(
     };
     report.duration_ns = vfs.monotonic_ns().saturating_sub(begin);
     start_writer(vfs, layout, options, lock, &found, start, report)
+}
+
+/// How much of the log opening looks at.
+fn extent_of(options: &WalOptions) -> Extent {
+    match options.recovery_policy {
+        RecoveryPolicy::Strict => Extent::LastSegment,
+        RecoveryPolicy::Default | RecoveryPolicy::Salvage => Extent::End {
+            walk_len_max: options.walk_len_max,
+        },
+    }
 }
 
 /// Where to go on in the last segment, if its last writer closed it and nothing happened since
@@ -426,7 +437,7 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
     let (view, report) = match options.recovery_policy {
         RecoveryPolicy::Salvage => LogView::of_salvager(Arc::clone(&vfs), layout)?,
         RecoveryPolicy::Default | RecoveryPolicy::Strict => {
-            LogView::of_reader(Arc::clone(&vfs), layout)?
+            LogView::of_reader(Arc::clone(&vfs), layout, extent_of(options))?
         }
     };
     let header = view.segments().into_iter().next();

@@ -19,6 +19,10 @@ pub const BUFFER_BYTES_HIGHEST: u32 = 8 << 20;
 /// Payload at which a batch goes on in another frame, if the caller says nothing.
 const FRAME_PAYLOAD_TARGET_DEFAULT: usize = 4 << 20;
 
+/// What is looked at in less time than a sync or two take is looked at on every opening: damage is
+/// better found before more is appended than when it is read.
+const WALK_LEN_MAX_DEFAULT: u64 = 8 << 20;
+
 /// When an append returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SyncMode {
@@ -42,7 +46,8 @@ pub enum RecoveryPolicy {
     /// Cut a torn tail and report it; refuse corruption for writing, and let reading go on up to
     /// it.
     Default,
-    /// Refuse any end that is not clean.
+    /// Refuse any end that is not clean, and look at the whole last segment for damage, however long it
+    /// is, also if the log was closed.
     Strict,
     /// Read everything that is undamaged, whatever lies between: cursors skip damage and mark it
     /// with an entry of kind `Gap`. For reading only.
@@ -93,6 +98,10 @@ pub struct WalOptions {
     /// at least one record. Meant for tests; what is read does not depend on it.
     #[doc(hidden)]
     pub frame_payload_target: usize,
+    /// Bytes of the last segment up to which opening looks at all of them, though the log was closed.
+    /// Meant for tests.
+    #[doc(hidden)]
+    pub walk_len_max: u64,
 }
 
 impl Default for WalOptions {
@@ -106,6 +115,7 @@ impl Default for WalOptions {
             groups_in_flight_max: 1,
             buffer_bytes_max: 0,
             frame_payload_target: FRAME_PAYLOAD_TARGET_DEFAULT,
+            walk_len_max: WALK_LEN_MAX_DEFAULT,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::frame::HEADER_LEN as FRAME_HEADER_LEN;
 use crate::format::segment_header::{HeaderFault, SegmentHeader, HEADER_SIZE};
 use crate::lsn::Lsn;
-use crate::vfs::{read_full_at, write_all_at, File, OpenMode, Vfs};
+use crate::vfs::{read_full_at, write_all_at, File, FileLock, OpenMode, Vfs};
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub(crate) fn prepare_segment(
     begin_segment(vfs, layout, header, file, fill)
 }
 
-/// Like [`prepare_segment`], in a recycled file that has the name already.
+/// Like [`prepare_segment`], in a recycled file that has the name already; or in a new one, if somebody
+/// still looks at what the recycled one held.
 pub(crate) fn prepare_recycled(
     vfs: &dyn Vfs,
     layout: &Layout,
@@ -39,7 +40,34 @@ pub(crate) fn prepare_recycled(
     let file = vfs
         .open(&path, OpenMode::ReadWrite)
         .map_err(|error| Error::io("open", &path, error))?;
-    begin_segment(vfs, layout, header, file, |_| Ok(()))
+    match file.lock(FileLock::Exclusive) {
+        Ok(true) => {}
+        // Nobody can look at a file in place where there is nothing to keep others off it.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        Ok(false) | Err(_) => {
+            drop(file);
+            return prepare_segment(vfs, layout, header, |_| Ok(()));
+        }
+    }
+    let file = begin_segment(vfs, layout, header, file, |_| Ok(()))?;
+    // Who finds the lock free from now on finds the new header too.
+    match file.lock(FileLock::Unlocked) {
+        Ok(_) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(error) => Err(Error::io("unlock", &path, error)),
+    }
+}
+
+/// Keeps a file from being used again as long as it is open, for who looks at it in place; false if that
+/// can't be had, or the file is not (any more) the one that `header` was read from.
+pub(crate) fn hold_segment(file: &dyn File, header: &SegmentHeader) -> bool {
+    if !matches!(file.lock(FileLock::Shared), Ok(true)) {
+        return false;
+    }
+    // Between the first look at the header and the lock it may have been used again.
+    let mut bytes = [0; crate::format::segment_header::USED_LEN];
+    let len = read_full_at(file, 0, &mut bytes).unwrap_or(0);
+    matches!(SegmentHeader::decode(&bytes[..len]), Ok(found) if found == *header)
 }
 
 /// Writes and syncs the beginning of a segment. Behind the header stand zeros where the first frame

@@ -77,12 +77,13 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     survey_as(vfs, layout, false)
 }
 
-/// Like [`survey`], for who takes a lone file that is no segment for a damaged one.
+/// Like [`survey`], for who takes what there is: a header that can't be read, and a lone file that is no
+/// segment, are taken for damaged ones.
 pub(crate) fn survey_damaged(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     survey_as(vfs, layout, true)
 }
 
-fn survey_as(vfs: &dyn Vfs, layout: &Layout, lone_is_damaged: bool) -> Result<Found> {
+fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Found> {
     let entries = match vfs.list(layout.dir()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -135,7 +136,7 @@ fn survey_as(vfs: &dyn Vfs, layout: &Layout, lone_is_damaged: bool) -> Result<Fo
             let why = "the control file names it and a greater one as the first";
             found.unusable = Some(missing(layout, newest.last_segment, why));
         }
-        _ => found.judge_headers(vfs, layout, &numbers, lone_is_damaged)?,
+        _ => found.judge_headers(vfs, layout, &numbers, any_is_damaged)?,
     }
     if found.control.newest.is_none() {
         if let Some(header) = found.segments.values().next() {
@@ -181,9 +182,9 @@ impl Survey {
         vfs: &dyn Vfs,
         layout: &Layout,
         numbers: &[u64],
-        lone_is_damaged: bool,
+        any_is_damaged: bool,
     ) -> Result<()> {
-        let lone = numbers.len() == 1 && self.control.newest.is_none() && !lone_is_damaged;
+        let lone = numbers.len() == 1 && self.control.newest.is_none() && !any_is_damaged;
         let mut expected = self.first_segment;
         for &number in numbers {
             if number != expected {
@@ -198,7 +199,8 @@ impl Survey {
                     // damaged one: both are the answer to the whole question.
                     ErrorKind::Newer => return Err(error),
                     ErrorKind::NotALog if lone => return Err(error),
-                    ErrorKind::NotALog | ErrorKind::Corrupt => {
+                    ErrorKind::Io if !any_is_damaged => return Err(error),
+                    ErrorKind::NotALog | ErrorKind::Corrupt | ErrorKind::Io => {
                         let place = error.place().clone();
                         self.unusable = Some(Unusable {
                             number,

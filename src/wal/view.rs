@@ -4,19 +4,22 @@
 //! handle opened for reading only has no writer: it looks at the directory again when a cursor
 //! arrives at the end ([`LogView::refresh`]).
 
+mod look;
+mod salvage;
+
 use super::layout::{segment_name, Layout};
-use super::recovery::judge::{judge, read_tail_bytes, read_tail_page, silent, Extent};
-use super::replay::rebuild::{rebuild_headers, DamagedHeader};
+use super::recovery::judge::{read_tail_page, Extent};
+use super::replay::rebuild::DamagedHeader;
 use super::replay::segment_reader::SegmentReader;
-use super::report::{EvidenceSource, RecoveryReport, Verdict};
+use super::report::RecoveryReport;
 use super::segment_file::open_segment;
-use super::survey::{survey, survey_damaged, usable_segments, Found, Survey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
-use crate::format::tail_page;
 use crate::lsn::{Lsn, Seq};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::vfs::{OpenMode, Vfs};
+use look::{look, writer_is_live};
+pub(crate) use salvage::Salvaged;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -73,17 +76,6 @@ struct State {
     writer_live: bool,
 }
 
-/// What is known of a log that is read by whatever can be read of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Salvaged {
-    /// The log begins with this segment.
-    pub(crate) first_segment: u64,
-    /// The log goes up to this segment.
-    pub(crate) last_segment: u64,
-    /// And at least up to here.
-    pub(crate) evidence_lsn: Lsn,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct LogView {
@@ -91,6 +83,8 @@ pub(crate) struct LogView {
     pub(crate) layout: Layout,
     /// Whether this is the view of a handle opened for reading only.
     read_only: bool,
+    /// How much of the log is judged to find its end.
+    extent: Extent,
     /// Set if cursors pass over damage.
     salvaged: Option<Salvaged>,
     /// The segments with a damaged header, if cursors pass over damage.
@@ -111,6 +105,7 @@ impl LogView {
             vfs,
             layout,
             read_only: false,
+            extent: Extent::LastSegment,
             salvaged: None,
             damaged: BTreeMap::new(),
             state: Mutex::new(State {
@@ -132,64 +127,17 @@ impl LogView {
     pub(crate) fn of_reader(
         vfs: Arc<dyn Vfs>,
         layout: Layout,
+        extent: Extent,
     ) -> Result<(LogView, RecoveryReport)> {
-        let (state, report) = look(vfs.as_ref(), &layout)?;
+        let (state, report) = look(vfs.as_ref(), &layout, extent)?;
         let view = LogView {
             vfs,
             layout,
             read_only: true,
+            extent,
             salvaged: None,
             damaged: BTreeMap::new(),
             state: Mutex::new(state),
-        };
-        Ok((view, report))
-    }
-
-    /// The view of a reader that takes what it can get: every segment whose header can be used or
-    /// is given back by its frames, and no end but the end of the files.
-    pub(crate) fn of_salvager(
-        vfs: Arc<dyn Vfs>,
-        layout: Layout,
-    ) -> Result<(LogView, RecoveryReport)> {
-        let (surveyed, lone) = match survey(vfs.as_ref(), &layout) {
-            // One file that does not begin like a segment. What stands behind may say that it is.
-            Err(error) if error.kind() == ErrorKind::NotALog => {
-                (survey_damaged(vfs.as_ref(), &layout)?, Some(error))
-            }
-            surveyed => (surveyed?, None),
-        };
-        let Found::Log(found) = surveyed else {
-            return Err(no_log(&layout));
-        };
-        let report = judge(vfs.as_ref(), &layout, &found, Extent::Whole, &mut silent)?.report;
-        let mut segments = usable_segments(vfs.as_ref(), &layout, found.first_segment)?;
-        keep_one_log(&mut segments, &found.log_id());
-        let damaged = rebuild_headers(vfs.as_ref(), &layout, &found, &mut segments)?;
-        if let (Some(error), true) = (lone, segments.is_empty()) {
-            return Err(error);
-        }
-        let view = LogView {
-            vfs,
-            layout,
-            read_only: false,
-            damaged,
-            salvaged: Some(Salvaged {
-                first_segment: found.first_segment,
-                last_segment: found.last_segment,
-                evidence_lsn: report.evidence_lsn,
-            }),
-            state: Mutex::new(State {
-                segments,
-                end: End {
-                    lsn: Lsn(u64::MAX),
-                    raw_lsn: Lsn(u64::MAX),
-                    torn: false,
-                    error: None,
-                },
-                truncated_seq: found.truncated_seq,
-                control_generation: 0,
-                writer_live: false,
-            }),
         };
         Ok((view, report))
     }
@@ -345,7 +293,7 @@ impl LogView {
         if !self.read_only {
             return Ok(());
         }
-        let live = self.writer_is_live()?;
+        let live = writer_is_live(self.vfs.as_ref(), &self.layout)?;
         let (was_live, generation, last, log_id) = {
             let state = self.state();
             let last = state.segments.last_key_value();
@@ -371,7 +319,7 @@ impl LogView {
                 return Ok(());
             }
         }
-        let (fresh, _) = look(self.vfs.as_ref(), &self.layout)?;
+        let (fresh, _) = look(self.vfs.as_ref(), &self.layout, self.extent)?;
         let mut state = self.state();
         // A live writer's marks only grow; a slower look must not take a faster one back.
         if !(fresh.writer_live && state.writer_live && fresh.end.lsn < state.end.lsn) {
@@ -400,159 +348,10 @@ impl LogView {
     /// Looks at the directory anew, whatever was known. Nothing to do for a writer's handle.
     pub(crate) fn look_again(&self) -> Result<()> {
         if self.read_only {
-            let (fresh, _) = look(self.vfs.as_ref(), &self.layout)?;
+            let (fresh, _) = look(self.vfs.as_ref(), &self.layout, self.extent)?;
             *self.state() = fresh;
         }
         Ok(())
-    }
-
-    fn writer_is_live(&self) -> Result<bool> {
-        writer_is_live(self.vfs.as_ref(), &self.layout)
-    }
-}
-
-fn writer_is_live(vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
-    let holder = vfs
-        .lock_holder(&layout.lock())
-        .map_err(|error| Error::io("look up lock", &layout.lock(), error))?;
-    Ok(holder.is_some())
-}
-
-/// How often a look is repeated when the writer changes the directory under it.
-const LOOKS_MAX: u32 = 20;
-
-/// Looks at a log without touching it.
-fn look(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {
-    let mut outcome = look_once(vfs, layout);
-    for _ in 1..LOOKS_MAX {
-        let disturbed = match &outcome {
-            // Between listing and opening, a writer may have retired what was listed.
-            Err(error) => error.kind() == ErrorKind::NotFound && vfs.list(layout.dir()).is_ok(),
-            // Or have begun what was not listed: the control file, read after the list, names it.
-            Ok((state, report)) => {
-                report.row == "M" && (state.writer_live || writer_is_live(vfs, layout)?)
-            }
-        };
-        if !disturbed {
-            break;
-        }
-        outcome = look_once(vfs, layout);
-    }
-    outcome
-}
-
-fn look_once(vfs: &dyn Vfs, layout: &Layout) -> Result<(State, RecoveryReport)> {
-    // The mark before the list: segments can only be added between the two, so every segment up
-    // to the mark is in the list.
-    let live = writer_is_live(vfs, layout)?;
-    let page = if live {
-        read_tail_bytes(vfs, layout)
-    } else {
-        None
-    };
-    let found = match survey(vfs, layout)? {
-        Found::Log(found) => *found,
-        Found::Nothing | Found::Room | Found::Foreign(_) => {
-            return Err(no_log(layout));
-        }
-    };
-    let mark = page
-        .zip(vfs.boot_id().ok())
-        .and_then(|(page, boot_id)| tail_page::decode(&page, &found.log_id(), &boot_id));
-    let (end, report) = match mark.filter(|_| found.unusable.is_none()) {
-        Some(page) => look_at_live(&found, page.acknowledged_lsn),
-        None => look_at_end(vfs, layout, &found, live)?,
-    };
-    let state = State {
-        end,
-        control_generation: found.control.newest.map_or(0, |newest| newest.generation),
-        truncated_seq: found.truncated_seq,
-        segments: found.segments,
-        writer_live: live,
-    };
-    Ok((state, report))
-}
-
-/// Beside a live writer nothing is judged: the end is where it says, and what lies beyond is being
-/// written.
-fn look_at_live(found: &Survey, acknowledged_lsn: Lsn) -> (End, RecoveryReport) {
-    let end = End {
-        lsn: acknowledged_lsn,
-        raw_lsn: acknowledged_lsn,
-        torn: false,
-        error: None,
-    };
-    let report = RecoveryReport {
-        verdict: Verdict::CleanEnd,
-        row: "LIVE",
-        segment: found.last_segment,
-        offset: 0,
-        lsn: acknowledged_lsn,
-        end_lsn: acknowledged_lsn,
-        next_seq: 0,
-        evidence_lsn: acknowledged_lsn,
-        evidence_source: EvidenceSource::TailPage,
-        dropped_bytes: 0,
-        dropped_records: 0,
-        rescued_bytes: 0,
-        control: found.control.state,
-        first_segment: found.first_segment,
-        last_segment: found.last_segment,
-        truncated_seq: found.truncated_seq,
-        reason: String::new(),
-        duration_ns: 0,
-        repaired: false,
-    };
-    (end, report)
-}
-
-fn look_at_end(
-    vfs: &dyn Vfs,
-    layout: &Layout,
-    found: &Survey,
-    live: bool,
-) -> Result<(End, RecoveryReport)> {
-    let mut judgement = judge(vfs, layout, found, Extent::End, &mut silent)?;
-    let end = match judgement.error.take() {
-        Some(error) => End {
-            lsn: Lsn(u64::MAX),
-            raw_lsn: Lsn(u64::MAX),
-            torn: false,
-            error: Some(Arc::new(error)),
-        },
-        // A live writer without its page: only what it promised on disk is known to be
-        // acknowledged.
-        None if live => {
-            let lsn = judgement.report.end_lsn.min(judgement.report.evidence_lsn);
-            End {
-                lsn,
-                raw_lsn: lsn,
-                torn: false,
-                error: None,
-            }
-        }
-        None => End {
-            lsn: judgement.report.end_lsn,
-            raw_lsn: judgement.report.lsn,
-            torn: judgement.report.verdict == Verdict::Torn,
-            error: None,
-        },
-    };
-    Ok((end, judgement.report))
-}
-
-/// Keeps the segments of one log: the one that most of them belong to, or `log_id` of several that
-/// are equal in that. What is damaged may be the control file that says which it is.
-fn keep_one_log(segments: &mut BTreeMap<u64, SegmentHeader>, log_id: &[u8; 16]) {
-    let mut counts: BTreeMap<[u8; 16], usize> = BTreeMap::new();
-    for header in segments.values() {
-        *counts.entry(header.log_id).or_default() += 1;
-    }
-    let most = counts
-        .iter()
-        .max_by_key(|(id, count)| (**count, *id == log_id));
-    if let Some(kept) = most.map(|(id, _)| *id) {
-        segments.retain(|_, header| header.log_id == kept);
     }
 }
 

@@ -373,7 +373,7 @@ static void reading_refuses(wal_t *wal)
     GIVES(INVALID, wal_replay(wal, 0, NULL, NULL));
     GIVES(DURALOG_OK, wal_replay(wal, UINT64_MAX, never, &calls));
     HOLDS(calls == 0);
-    GIVES(INVALID, wal_cursor_open(wal, 0, 2, &cursor));
+    GIVES(INVALID, wal_cursor_open(wal, 0, 4, &cursor));
     GIVES(INVALID, wal_cursor_open(wal, 0, UINT32_MAX, &cursor));
     GIVES(INVALID, wal_cursor_open(wal, 0, 0, NULL));
     HOLDS(cursor == kept);

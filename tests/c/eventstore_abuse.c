@@ -130,9 +130,9 @@ static void open_refuses(const char *path, const char *absent)
         GIVES(INVALID, eventstore_open(path, &options, &store));
     }
     options.struct_size = sizeof options;
-    options.reserved = 1;
+    options.flags = 2;
     GIVES(INVALID, eventstore_open(path, &options, &store));
-    options.reserved = 0;
+    options.flags = 0;
     options.wal = &wal;
     wal.sync_mode = 3;
     GIVES(INVALID, eventstore_open(path, &options, &store));

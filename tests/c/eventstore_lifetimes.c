@@ -715,6 +715,48 @@ static void readers_work_beside_the_writer(const char *directory)
     GIVES(DURALOG_OK, eventstore_append_close(batch));
 }
 
+typedef struct {
+    uint64_t done, total, calls;
+    int answer;
+} told_t;
+
+static int tell(void *user_data, uint64_t done, uint64_t total)
+{
+    told_t *told = user_data;
+    HOLDS(done <= total && (told->calls == 0 || (done >= told->done && total == told->total)));
+    told->done = done;
+    told->total = total;
+    told->calls++;
+    return told->answer;
+}
+
+static void opening_tells_how_far_it_is(const char *directory)
+{
+    eventstore_options_t options = EVENTSTORE_OPTIONS_INIT;
+    eventstore_stat_t stat = EVENTSTORE_STAT_INIT;
+    eventstore_t *const kept = (eventstore_t *)&stat;
+    eventstore_t *store = kept;
+    told_t told = {0, 0, 0, 1};
+    eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/store", directory);
+    options.flags = EVENTSTORE_MAPPED;
+    options.progress = tell;
+    options.progress_user_data = &told;
+    GIVES(DURALOG_STOPPED, eventstore_open(path, &options, &store));
+    HOLDS(store == kept && told.calls == 1 && told.done == 0 && told.total > 0);
+    told.answer = 0;
+    GIVES(DURALOG_OK, eventstore_open(path, &options, &store));
+    HOLDS(told.calls >= 3 && told.done == told.total);
+    GIVES(DURALOG_OK, eventstore_stat(store, &stat));
+    HOLDS(stat.last_position == 7 && stat.memory_events == 7);
+    HOLDS(stat.run_count == 0 && stat.work_done == 0 && stat.work_total == 0);
+    GIVES(DURALOG_OK, eventstore_stream_info(store, "more", 4, &info));
+    HOLDS(info.last_position == 7);
+    GIVES(DURALOG_OK, eventstore_close(store));
+}
+
 int main(int argc, char **argv)
 {
     eventstore_t *store;
@@ -729,6 +771,7 @@ int main(int argc, char **argv)
     facts_are_those_that_were_appended(store);
     GIVES(DURALOG_OK, eventstore_close(store));
     readers_work_beside_the_writer(argv[1]);
+    opening_tells_how_far_it_is(argv[1]);
     handles_are_closed_in_any_order_by_any_thread(argv[1]);
     threads_share_a_handle(argv[1]);
     a_subscription_waits_for_what_comes(argv[1]);

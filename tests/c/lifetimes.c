@@ -312,6 +312,40 @@ static void report_of_a_clean_end(const char *directory)
     GIVES(DURALOG_OK, wal_close(wal));
 }
 
+static void a_mapped_page_stays_while_its_segment_is_used_for_something_else(const char *directory)
+{
+    char path[4200];
+    static uint8_t value[30000];
+    static uint8_t shown[sizeof value];
+    wal_options_t options = WAL_OPTIONS_INIT;
+    wal_page_t page = WAL_PAGE_INIT;
+    wal_t *wal = NULL;
+    wal_cursor_t *cursor = NULL;
+    uint64_t seq = 0;
+    int round;
+
+    options.segment_bytes_max = 65536;
+    options.sync_mode = WAL_SYNC_MANUAL;
+    snprintf(path, sizeof path, "%s/mapped", directory);
+    GIVES(DURALOG_OK, wal_open(path, &options, &wal));
+    for (round = 0; round < 12; round++) {
+        memset(value, 'a' + round, sizeof value);
+        GIVES(DURALOG_OK, wal_append(wal, WAL_OP_PUT, NULL, 0, value, sizeof value, 0, &seq));
+        if (round == 5) {
+            GIVES(DURALOG_OK, wal_cursor_open(wal, 0, WAL_CURSOR_MAPPED, &cursor));
+            GIVES(DURALOG_OK, wal_cursor_next_page(cursor, 1, &page));
+            memcpy(shown, page.bytes + page.value_begin[0], sizeof shown);
+            HOLDS(shown[0] == 'a' && shown[sizeof shown - 1] == 'a');
+        }
+        if (round > 5)
+            GIVES(DURALOG_OK, wal_truncate(wal, seq));
+    }
+    HOLDS(memcmp(page.bytes + page.value_begin[0], shown, sizeof shown) == 0);
+    GIVES(DURALOG_OK, wal_close(wal));
+    HOLDS(memcmp(page.bytes + page.value_begin[0], shown, sizeof shown) == 0);
+    GIVES(DURALOG_OK, wal_cursor_close(cursor));
+}
+
 int main(int argc, char **argv)
 {
     wal_t *wal;
@@ -321,6 +355,7 @@ int main(int argc, char **argv)
     batches_written_in_two_ways_are_the_same(wal);
     pages_show_what_single_records_show(wal, 0);
     pages_show_what_single_records_show(wal, WAL_CURSOR_RAW);
+    pages_show_what_single_records_show(wal, WAL_CURSOR_RAW | WAL_CURSOR_MAPPED);
     raw_cursor_shows_the_marks(wal);
     replay_goes_to_the_end_or_where_it_is_stopped(wal);
     truncated_is_not_replayed(wal);
@@ -328,5 +363,6 @@ int main(int argc, char **argv)
     report_of_a_clean_end(argv[1]);
     handles_are_closed_in_any_order_by_any_thread(argv[1]);
     threads_share_a_handle(argv[1]);
+    a_mapped_page_stays_while_its_segment_is_used_for_something_else(argv[1]);
     return check_result();
 }

@@ -1,5 +1,8 @@
 //! A bank in events: what moves from one account to another is one batch of two events, and each
 //! event says what its account has after it, so that every lost, doubled or torn transfer shows.
+//!
+//! An auditor follows the bank from a saved position, and saves what each account has in one batch
+//! with the position up to which it has counted: an event that it is given twice or never shows, too.
 
 #![allow(dead_code, reason = "each test uses its part of it")]
 #![allow(
@@ -10,10 +13,13 @@
 
 use duralog::eventstore::{
     AppendReceipt, AppendRequest, Condition, Direction, EventStore, Expectation, Expected,
-    NewEvent, Query, QueryItem, Read, Selection,
+    NewEvent, Query, QueryItem, Read, ReadEvent, Selection, SideRecord, SubscribeFrom,
+    Subscription,
 };
+use duralog::vfs::sim::Rng;
 use duralog::{Durability, Error, ErrorKind};
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 /// What each account begins with.
 pub(crate) const BEGIN: u64 = 1_000;
@@ -102,6 +108,23 @@ fn account(store: &EventStore, account: u64) -> Result<(u64, u64), Error> {
 }
 
 impl Transfer {
+    /// The transfer with this number between so many accounts: always the same.
+    pub(crate) fn from_seed(seed: u64, number: u64, accounts: u64) -> Transfer {
+        let mut rng = Rng::new(seed ^ (number << 20));
+        let from = rng.below(accounts);
+        Transfer {
+            number,
+            from,
+            to: (from + 1 + rng.below(accounts - 1)) % accounts,
+            amount: 1 + rng.below(400),
+            guard: if number % 2 == 0 {
+                Guard::Versions
+            } else {
+                Guard::Tags
+            },
+        }
+    }
+
     /// Tries once, with what is known now.
     pub(crate) fn attempt(&self, store: &EventStore) -> Result<AppendReceipt, Error> {
         self.attempt_with(store, Durability::AsOpened)
@@ -251,4 +274,165 @@ pub(crate) fn check(store: &EventStore) -> Result<BTreeMap<u64, u64>, String> {
         }
     }
     Ok(transfers)
+}
+
+// ---- the auditor ---------------------------------------------------------------------------------
+
+const AUDITOR: &str = "auditor";
+const BOOKS: &[u8] = b"books";
+
+/// What the auditor has counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Books {
+    /// Of the last event that it counted.
+    position: u64,
+    event_count: u64,
+    balances: BTreeMap<u64, u64>,
+}
+
+impl Books {
+    fn count(&mut self, event: &ReadEvent<'_>) {
+        let account: u64 = event.stream["account-".len()..].parse().unwrap();
+        let balance = self.balances.entry(account).or_default();
+        let amount = fields(event.data)[1];
+        *balance = match event.event_type {
+            "Opened" => balance.wrapping_add(BEGIN),
+            "Withdrawn" => balance.wrapping_sub(amount),
+            _ => balance.wrapping_add(amount),
+        };
+        self.position = event.position;
+        self.event_count += 1;
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let balances = self
+            .balances
+            .iter()
+            .flat_map(|(&account, &balance)| [account, balance]);
+        let numbers = [self.position, self.event_count]
+            .into_iter()
+            .chain(balances);
+        numbers.flat_map(u64::to_le_bytes).collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Books {
+        let numbers: Vec<u64> = bytes
+            .chunks_exact(8)
+            .map(|number| u64::from_le_bytes(number.try_into().unwrap()))
+            .collect();
+        Books {
+            position: numbers[0],
+            event_count: numbers[1],
+            balances: numbers[2..].chunks(2).map(|two| (two[0], two[1])).collect(),
+        }
+    }
+
+    /// As they were saved; an error if the saved position is not that of the books.
+    fn saved(store: &EventStore) -> Result<Books, String> {
+        let say = |error: Error| error.to_string();
+        let saved = store.saved_position(AUDITOR).map_err(say)?;
+        let books = store.state(BOOKS).map_err(say)?;
+        let books = books.map_or_else(Books::default, |bytes| Books::decode(&bytes));
+        if saved.unwrap_or(0) != books.position {
+            let position = books.position;
+            return Err(format!("books up to {position}, saved position {saved:?}"));
+        }
+        Ok(books)
+    }
+}
+
+/// Who counts the money, from where it was saved.
+pub(crate) struct Auditor {
+    subscription: Subscription,
+    books: Books,
+}
+
+impl Auditor {
+    /// There may be one at a time.
+    pub(crate) fn resume(store: &EventStore) -> Result<Auditor, Error> {
+        let books = Books::saved(store).unwrap_or_else(|what| panic!("{what}"));
+        Ok(Auditor {
+            subscription: store.subscribe(Selection::All, &SubscribeFrom::Saved, Some(AUDITOR))?,
+            books,
+        })
+    }
+
+    /// Counts a page of events, waiting for one so long, and saves what it has. Gives the position
+    /// that is saved; `None` if there was no event.
+    pub(crate) fn step(
+        &mut self,
+        store: &EventStore,
+        wait: Duration,
+    ) -> Result<Option<u64>, Error> {
+        let page = self.subscription.next_page(37, Some(wait))?;
+        if page.is_empty() {
+            return Ok(None);
+        }
+        for event in page.iter() {
+            assert_eq!(
+                event.position,
+                self.books.position + 1,
+                "missed or repeated"
+            );
+            self.books.count(&event);
+        }
+        let position = self.books.position;
+        let request = AppendRequest {
+            side_records: &[
+                SideRecord::SavePosition {
+                    name: AUDITOR,
+                    position,
+                    reset: false,
+                },
+                SideRecord::PutState {
+                    key: BOOKS,
+                    value: &self.books.encode(),
+                },
+            ],
+            ..AppendRequest::default()
+        };
+        store.append(&request, Durability::AsOpened)?;
+        Ok(Some(position))
+    }
+}
+
+/// What the auditor saved, in words.
+pub(crate) fn saved_books(store: &EventStore) -> Result<String, Error> {
+    let (saved, books) = (store.saved_position(AUDITOR)?, store.state(BOOKS)?);
+    Ok(format!("{saved:?} {books:?}"))
+}
+
+/// What the auditor saved is what it gives to count each event once. Says up to which position.
+pub(crate) fn check_audit(store: &EventStore) -> Result<u64, String> {
+    let saved = Books::saved(store)?;
+    let mut books = Books::default();
+    let mut reader = store.read(Read::default()).unwrap();
+    while books.position < saved.position {
+        let left = usize::try_from(saved.position - books.position).unwrap();
+        let page = reader
+            .next_page(left.min(500))
+            .map_err(|error| error.to_string())?;
+        if page.is_empty() {
+            return Err(format!("audited up to {}, which is gone", saved.position));
+        }
+        page.iter().for_each(|event| books.count(&event));
+    }
+    if books != saved {
+        return Err(format!(
+            "the auditor counted {saved:?}, there are {books:?}"
+        ));
+    }
+    Ok(saved.position)
+}
+
+/// Lets an auditor count what is left, and checks all of it.
+pub(crate) fn audit_the_rest(store: &EventStore) -> Result<(), String> {
+    let say = |error: Error| format!("auditing: {error}");
+    let mut auditor = Auditor::resume(store).map_err(say)?;
+    while auditor.step(store, Duration::ZERO).map_err(say)?.is_some() {}
+    let last = store.last_position().map_err(say)?;
+    match check_audit(store)? {
+        audited if audited == last => Ok(()),
+        audited => Err(format!("audited up to {audited} of {last}")),
+    }
 }

@@ -14,11 +14,12 @@ use duralog::error::{Conflict, ConflictKind};
 use duralog::eventstore::{
     category, AppendReceipt, AppendRequest, Condition, Direction, EventPage, EventStore,
     Expectation, Expected, NameInfo, NameKind, NewEvent, Query, Read, ReadEvent, Selection,
-    SideRecord,
+    SideRecord, SubscribeFrom, Subscription,
 };
 use duralog::format::event::{derived_id, position_of_derived_id};
 use duralog::{Durability, Error, ErrorKind};
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 pub(crate) type Id = [u8; 16];
 
@@ -207,6 +208,17 @@ impl Verdict {
         }
         self
     }
+}
+
+/// A subscription, as it should be.
+#[derive(Clone, Debug)]
+pub(crate) struct Following {
+    selection: Selection,
+    /// Position of the first event that it has not given yet, or a later one that it will.
+    pub(crate) next: u64,
+    pub(crate) name: Option<String>,
+    /// The last position when its store was closed.
+    pub(crate) end: Option<u64>,
 }
 
 /// Requests by their key: what was asked, and the receipt.
@@ -639,6 +651,69 @@ impl Model {
         let is = store.state(key).unwrap();
         let key_text = String::from_utf8_lossy(key);
         assert_eq!(is.as_ref(), self.state.get(key), "state {key_text}");
+    }
+
+    // ---- subscriptions -----------------------------------------------------------------------
+
+    /// Where a subscription stands that begins now.
+    pub(crate) fn follow(
+        &self,
+        selection: Selection,
+        from: &SubscribeFrom,
+        name: Option<&str>,
+    ) -> Following {
+        let after = match from {
+            SubscribeFrom::Beginning => 0,
+            SubscribeFrom::End => self.last(),
+            SubscribeFrom::After(position) => *position,
+            SubscribeFrom::Saved => name.and_then(|name| self.saved(name)).unwrap_or(0),
+        };
+        Following {
+            selection,
+            next: after + 1,
+            name: name.map(str::to_owned),
+            end: None,
+        }
+    }
+
+    /// Pulls a page of up to `count_max` events and finds the next ones of the subscription; false
+    /// if there are none and never will be.
+    pub(crate) fn compare_pull(
+        &self,
+        subscription: &mut Subscription,
+        following: &mut Following,
+        count_max: usize,
+    ) -> bool {
+        let end = following.end.unwrap_or(self.last());
+        let mut due = self.positions(&Read {
+            selection: following.selection.clone(),
+            ..Read::default()
+        });
+        due.retain(|position| (following.next..=end).contains(position));
+        let pulled = subscription.next_page(count_max, Some(Duration::ZERO));
+        if due.is_empty() && following.end.is_some() {
+            assert_eq!(pulled.unwrap_err().kind(), ErrorKind::Closed);
+            return false;
+        }
+        let page = pulled.unwrap_or_else(|error| panic!("{following:?}: {error}"));
+        page.iter().for_each(|event| self.compare_event(&event));
+        let found: Vec<u64> = page.iter().map(|event| event.position).collect();
+        assert!(found.len() <= count_max);
+        assert!(due.starts_with(&found), "{following:?}: {found:?}, {due:?}");
+        assert_eq!(found.is_empty(), due.is_empty(), "{following:?}");
+        following.next = match found.last() {
+            Some(position) => position + 1,
+            None => following.next.max(end + 1),
+        };
+        assert_eq!(subscription.position(), following.next - 1);
+        true
+    }
+
+    /// Takes over an acknowledgement: a saved position only grows by it.
+    pub(crate) fn acknowledge(&mut self, name: &str, position: u64) {
+        if self.saved(name).is_none_or(|saved| saved < position) {
+            self.saved.insert(name.to_owned(), position);
+        }
     }
 
     /// Asks for all that is known, and for some of what is not.

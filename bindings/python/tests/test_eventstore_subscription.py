@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import random
+import select
 import signal
 import threading
 import time
@@ -372,8 +373,8 @@ class Ending(SubscriptionCase):
             finally:
                 os._exit(1)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 33)
-        poll = __import__("select").poll()
-        poll.register(subscription._fd)
+        poll = select.poll()
+        poll.register(subscription._fd, select.POLLIN)
         self.assertTrue(poll.poll(0), "the child took what was the parent's")
         self.assertEqual(positions(subscription.take(LONG)), [2])
 

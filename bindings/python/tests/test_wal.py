@@ -220,6 +220,16 @@ class Reading(Case):
         self.assertEqual([(r.key, r.value) for r in self.wal.iterate()], expected)
         self.assertEqual([row[2:] for row in by_format(self.path)], expected)
 
+    def test_values_of_one_length_alone_and_among_others(self):
+        expected = []
+        for count, sizes in ((1, [8]), (63, [8]), (64, [8]), (65, [8]), (3000, [8]), (200, [0]), (200, [5]), (200, [5, 6])):
+            values = [os.urandom(sizes[n % len(sizes)]) for n in range(count)]
+            self.wal.append_batch([(b"key", value) for value in values])
+            expected += values
+            self.assertEqual(list(self.wal.values(self.wal.stat().last_seq - count - 1)), values)
+        self.assertEqual(list(self.wal.values()), expected)
+        self.assertEqual([row[2:] for row in self.wal.tuples()], [(b"key", value) for value in expected])
+
     def test_records_have_number_batch_time_kind(self):
         before = datetime.datetime.now(datetime.timezone.utc)
         self.wal.append(b"single", b"k")
@@ -250,6 +260,14 @@ class Reading(Case):
         self.assertEqual([(r.seq, r.kind, r.value) for r in self.wal.iterate(raw=True)],
                          [(1, duralog.KIND_RECORD, b"a"), (2, duralog.KIND_RECORD, b"b"), (3, duralog.KIND_COMMIT, b""),
                           (4, duralog.KIND_CHECKPOINT, b"saved")])
+
+    def test_mapped_iteration_gives_the_same(self):
+        while self.wal.stat().segment_count < 3:
+            self.wal.append_batch([b"a" * 1000, b"b" * 1000])
+        self.assertEqual(list(self.wal.tuples(mapped=True)), list(self.wal.tuples()))
+        self.assertEqual(list(self.wal.iterate(raw=True, mapped=True)), list(self.wal.iterate(raw=True)))
+        with self.wal.cursor(after_seq=5, mapped=True) as cursor:
+            self.assertEqual(list(cursor), list(self.wal.iterate(5)))
 
     def test_batches_are_whole_and_separate(self):
         self.wal.append(b"x")

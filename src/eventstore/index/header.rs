@@ -3,7 +3,7 @@
 //! ```text
 //! block   0        1 ..                    tree_start ..                        block_count
 //!         header | position table        | postings, long values and nodes    |
-//!                | 18 bytes per event    | in the order in which they came    |
+//!                | a place per event     | in the order in which they came    |
 //! ```
 //!
 //! The blocks behind the position table are written in one pass, in the order of the keys: first
@@ -14,33 +14,39 @@
 //! | Offset | Size | Name | |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | |
-//! | 8 | 4 | layout | 1 |
+//! | 8 | 4 | layout | 2 |
 //! | 12 | 4 | level | the catalog's: how often it was merged |
 //! | 16 | 16 | log_id | |
 //! | 32 | 8 | salt | random, in the check of every block |
 //! | 40 | 8 | first | position of the first event |
-//! | 48 | 8 | last | position of the last event |
-//! | 56 | 8 | first_lsn | what the LSNs of the position table are relative to |
+//! | 48 | 8 | last | position of the last event; of a run without events, first - 1 |
+//! | 56 | 8 | first_lsn | LSN of the first event: what those of the position table are relative to |
 //! | 64 | 8 | key_count | |
 //! | 72 | 4 | block_count | the file has exactly these |
 //! | 76 | 4 | tree_start | first block behind the position table |
 //! | 80 | 4 | root | block of the root |
 //! | 84 | 4 | root_level | 0 if the root is a leaf |
 //! | 88 | 64 | anchor | the catalog's |
+//! | 152 | 8 | last_lsn | LSN of the last event |
+//! | 160 | 8 | least_time | of all events: what those of the position table are relative to |
+//! | 168 | 8 | greatest_time | of all events |
+//!
+//! A place is an LSN, a check (4 bytes) and a time. LSN and time have as many bytes as the greatest of
+//! the run needs, which the header tells: most runs need 4 and 5 of 8. The check is the CRC of the
+//! record, XOR the upper half of LSN x 0x9E3779B97F4A7C15 + time x 0xC2B2AE3D27D4EB4F (of 64 bits):
+//! so that a place that was changed since its block was checked does not lead to a record that
+//! agrees with it.
 
 use super::block::{Block, Damaged, Decoded, BLOCK_LEN, PAYLOAD_LEN};
+use super::Place;
 use crate::format::{get_array, get_u32, get_u64, put};
 
 const MAGIC: [u8; 8] = [0x8F, b'D', b'U', b'R', b'I', b'D', b'X', b'\n'];
 /// Another layout is another file: the index is rebuilt, never converted.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
-/// Bytes of the position table per event: LSN (6), CRC (4), time (8).
-pub(super) const PLACE_LEN: usize = 18;
 /// Where places begin in their block, behind its sort.
 pub(super) const PLACES_START: usize = 6;
-/// Events per block of the position table.
-pub(super) const PLACES_PER_BLOCK: u64 = ((PAYLOAD_LEN - PLACES_START) / PLACE_LEN) as u64;
 /// Block in which the position table begins.
 pub(super) const TABLE_START: u32 = 1;
 
@@ -58,6 +64,78 @@ impl Default for Anchor {
     }
 }
 
+/// Between what the places of a run lie, and so how they are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct PlaceBounds {
+    pub(super) first_lsn: u64,
+    pub(super) last_lsn: u64,
+    pub(super) least_time: u64,
+    pub(super) greatest_time: u64,
+}
+
+impl PlaceBounds {
+    /// Those of several runs, or of several places of one.
+    pub(super) fn around(self, other: PlaceBounds) -> PlaceBounds {
+        PlaceBounds {
+            first_lsn: self.first_lsn.min(other.first_lsn),
+            last_lsn: self.last_lsn.max(other.last_lsn),
+            least_time: self.least_time.min(other.least_time),
+            greatest_time: self.greatest_time.max(other.greatest_time),
+        }
+    }
+
+    pub(super) fn of(place: &Place) -> PlaceBounds {
+        PlaceBounds {
+            first_lsn: place.lsn,
+            last_lsn: place.lsn,
+            least_time: place.time_ns,
+            greatest_time: place.time_ns,
+        }
+    }
+
+    pub(super) fn layout(&self) -> PlaceLayout {
+        let len = |least: u64, greatest: u64| {
+            let bits = u64::BITS - greatest.saturating_sub(least).leading_zeros();
+            bits.div_ceil(8) as usize
+        };
+        PlaceLayout {
+            lsn_len: len(self.first_lsn, self.last_lsn),
+            time_len: len(self.least_time, self.greatest_time),
+        }
+    }
+}
+
+/// How many bytes the parts of a place have; its CRC has 4, between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PlaceLayout {
+    pub(super) lsn_len: usize,
+    pub(super) time_len: usize,
+}
+
+/// What the CRC of a record is combined with in its place; combining twice gives it back. Every bit
+/// of both numbers counts.
+pub(super) fn place_check(lsn: u64, time_ns: u64) -> u32 {
+    let mixed = lsn
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(time_ns.wrapping_mul(0xC2B2_AE3D_27D4_EB4F));
+    (mixed >> 32) as u32
+}
+
+/// Where a place is taken apart: room for the longest, of 20 bytes, and for reading 8 bytes of its last
+/// part wherever that begins.
+pub(super) const PLACE_BUFFER_LEN: usize = 24;
+
+impl PlaceLayout {
+    pub(super) fn place_len(self) -> usize {
+        self.lsn_len + 4 + self.time_len
+    }
+
+    /// Events per block of the position table.
+    pub(super) fn places_per_block(self) -> u64 {
+        ((PAYLOAD_LEN - PLACES_START) / self.place_len()) as u64
+    }
+}
+
 /// Block 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -66,7 +144,7 @@ pub(super) struct Header {
     pub(super) salt: u64,
     pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) first_lsn: u64,
+    pub(super) bounds: PlaceBounds,
     pub(super) key_count: u64,
     pub(super) block_count: u32,
     pub(super) tree_start: u32,
@@ -75,11 +153,11 @@ pub(super) struct Header {
     pub(super) anchor: Anchor,
 }
 
-/// First block behind the position table of a run of these positions; `None` if there are no
-/// positions or too many.
-pub(super) fn tree_start(first: u64, last: u64) -> Option<u32> {
-    let event_count = last.checked_sub(first)?.checked_add(1)?;
-    let table_len = u32::try_from(event_count.div_ceil(PLACES_PER_BLOCK)).ok()?;
+/// First block behind the position table of a run of these positions; `None` if there can be no
+/// such positions, or too many. Of no events the last position is that before the first.
+pub(super) fn tree_start(first: u64, last: u64, layout: PlaceLayout) -> Option<u32> {
+    let event_count = last.checked_add(1)?.checked_sub(first)?;
+    let table_len = u32::try_from(event_count.div_ceil(layout.places_per_block())).ok()?;
     TABLE_START.checked_add(table_len)
 }
 
@@ -94,13 +172,16 @@ impl Header {
         put(bytes, 32, &self.salt.to_le_bytes());
         put(bytes, 40, &self.first.to_le_bytes());
         put(bytes, 48, &self.last.to_le_bytes());
-        put(bytes, 56, &self.first_lsn.to_le_bytes());
+        put(bytes, 56, &self.bounds.first_lsn.to_le_bytes());
         put(bytes, 64, &self.key_count.to_le_bytes());
         put(bytes, 72, &self.block_count.to_le_bytes());
         put(bytes, 76, &self.tree_start.to_le_bytes());
         put(bytes, 80, &self.root.to_le_bytes());
         put(bytes, 84, &u32::from(self.root_level).to_le_bytes());
         put(bytes, 88, &self.anchor.0);
+        put(bytes, 152, &self.bounds.last_lsn.to_le_bytes());
+        put(bytes, 160, &self.bounds.least_time.to_le_bytes());
+        put(bytes, 168, &self.bounds.greatest_time.to_le_bytes());
         block.seal(self.salt, 0);
         block
     }
@@ -124,7 +205,12 @@ impl Header {
             salt,
             first: get_u64(bytes, 40),
             last: get_u64(bytes, 48),
-            first_lsn: get_u64(bytes, 56),
+            bounds: PlaceBounds {
+                first_lsn: get_u64(bytes, 56),
+                last_lsn: get_u64(bytes, 152),
+                least_time: get_u64(bytes, 160),
+                greatest_time: get_u64(bytes, 168),
+            },
             key_count: get_u64(bytes, 64),
             block_count: get_u32(bytes, 72),
             tree_start: get_u32(bytes, 76),
@@ -133,7 +219,8 @@ impl Header {
             anchor: Anchor(get_array(bytes, 88)),
         };
         let agrees = header.first > 0
-            && tree_start(header.first, header.last) == Some(header.tree_start)
+            && tree_start(header.first, header.last, header.bounds.layout())
+                == Some(header.tree_start)
             && header.are_in_tree(header.root, 1)
             && header.root_level <= LEVEL_MAX;
         if !agrees {

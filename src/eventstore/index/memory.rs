@@ -32,6 +32,8 @@ pub(crate) struct MemoryIndex {
     requests: HashMap<Box<[u8]>, Value>,
     saved_positions: HashMap<Box<[u8]>, Value>,
     states: HashMap<Box<[u8]>, Value>,
+    /// How many values were put, also where one took the place of another.
+    values_put: u64,
     /// Bytes behind the pointers in the tables: keys, positions and values.
     behind: usize,
 }
@@ -180,6 +182,7 @@ impl MemoryIndex {
             KeyKind::State => &mut self.states,
             _ => return debug_assert!(false, "{kind:?} comes with its event"),
         };
+        self.values_put += 1;
         self.behind += value_len(&value);
         match values.get_mut(key) {
             Some(old) => {
@@ -196,6 +199,12 @@ impl MemoryIndex {
     /// How many events it has.
     pub(crate) fn event_count(&self) -> u64 {
         self.places.len() as u64
+    }
+
+    /// How many events and values were put into it: how much of the log must be read to make it
+    /// again, which its size does not tell where one value takes the place of another.
+    pub(crate) fn record_count(&self) -> u64 {
+        self.event_count() + self.values_put
     }
 
     /// About how many bytes of memory it holds.

@@ -7,26 +7,30 @@
 //! questions need.
 
 use super::block::Damaged;
+use super::header::PlaceBounds;
 use super::run_reader::{CellRef, Reading, Run, Walk};
 use super::run_writer::{publish_run, Plan, RunWriter};
 use super::tree::{Body, FullKey, Postings};
-use super::{Anchor, KeyKind};
+use super::{Anchor, KeyKind, Layer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vfs::Vfs;
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Keys and events between two calls of `progress`.
 const PROGRESS_STEP: u64 = 1024;
 
-/// Merges adjacent runs, the oldest first, into a new one in `dir`.
+/// Merges adjacent runs, the oldest first, which together cover the records of the log with these
+/// `numbers`, into a new one in `dir`.
 ///
 /// `progress` is told how many keys of the result are done, now and then; if it gives `false`
 /// the merge stops with [`ErrorKind::Stopped`] and leaves nothing.
 pub(crate) fn merge_runs(
     vfs: &dyn Vfs,
     dir: &Path,
+    numbers: RangeInclusive<u64>,
     runs: &[Arc<Run>],
     anchor: &Anchor,
     level: u32,
@@ -45,12 +49,16 @@ pub(crate) fn merge_runs(
             )));
         }
     }
+    let with_events = runs.iter().filter(|run| !run.range().is_empty());
+    let bounds = with_events.map(|run| run.header.bounds);
+    let bounds = bounds.reduce(PlaceBounds::around).unwrap_or_default();
     let plan = Plan {
+        numbers,
         log_id: oldest.header.log_id,
         anchor: *anchor,
         level,
         range: oldest.header.first..=newest.header.last,
-        first_lsn: oldest.header.first_lsn,
+        bounds,
     };
     publish_run(vfs, dir, &plan, |writer| {
         let merge = Merge {

@@ -22,7 +22,8 @@
 //!
 //! What must hold, in every layer:
 //!
-//! * each position of the range has exactly one [`Place`];
+//! * each position of the range has exactly one [`Place`]; the range may be empty, where records of
+//!   the log without events gave values only;
 //! * the positions of a list ascend and lie in the range;
 //! * the events of a stream have consecutive stream versions, also across layers.
 //!
@@ -53,7 +54,7 @@ pub(crate) use header::Anchor;
 pub(crate) use memory::MemoryIndex;
 pub(crate) use merge::merge_runs;
 pub(crate) use run_reader::Run;
-pub(crate) use run_writer::write_run;
+pub(crate) use run_writer::{run_file_numbers, write_run};
 
 use crate::error::Result;
 use std::ops::RangeInclusive;

@@ -7,17 +7,20 @@
 //! meet ascending keys or stop. What makes no sense is [`ErrorKind::Corrupt`], with file and block,
 //! and the index is built again from the log.
 
-use super::block::{sort, Block, BlockCache, Damaged, Decoded};
-use super::header::{Anchor, Header, PLACES_PER_BLOCK, PLACES_START, PLACE_LEN, TABLE_START};
+use super::block::{sort, Block, BlockCache, Damaged, Decoded, BLOCK_LEN};
+use super::header::{
+    place_check, Anchor, Header, PlaceLayout, PLACES_START, PLACE_BUFFER_LEN, TABLE_START,
+};
 use super::memory::not_here;
 use super::postings::{Positions, PostingBlock};
 use super::tree::{Body, FullKey, Node, Postings, VALUE_PER_BLOCK, VALUE_START};
 use super::{KeyKind, Layer, ListHead, Place, Value};
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::format::{get_u32, get_u64};
+use crate::format::{get_u32, get_u64, put};
 use crate::vfs::{read_full_at, File, OpenMode, Vfs};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// An immutable file that indexes a range of positions. Threads may share it; the only thing that
@@ -26,20 +29,35 @@ pub(crate) struct Run {
     file: Arc<dyn File>,
     path: PathBuf,
     pub(super) header: Header,
+    layout: PlaceLayout,
+    places_per_block: u64,
     cache: Arc<BlockCache>,
+    /// Whether the file is read through a mapping.
+    mapped: bool,
+    /// A bit per block of the position table, set when it was checked since the run was opened: from
+    /// then on single places are taken out of it. Any thread sets one, after the block was checked, and
+    /// what it says stands in the file, not in other memory: no order is needed.
+    checked: Box<[AtomicU64]>,
 }
 
 impl Run {
     /// Opens a run of this log. Reads and checks its header and its size, nothing else.
+    ///
+    /// With `mapped` it is read through a mapping.
     pub(crate) fn open(
         vfs: &dyn Vfs,
         path: &Path,
         log_id: &[u8; 16],
         cache: &Arc<BlockCache>,
+        mapped: bool,
     ) -> Result<Run> {
-        let file = vfs
-            .open(path, OpenMode::Read)
-            .map_err(|error| Error::io("open", path, error))?;
+        let open = |mode| vfs.open(path, mode);
+        let file = open(if mapped {
+            OpenMode::Mapped
+        } else {
+            OpenMode::Read
+        })
+        .map_err(|error| Error::io("open", path, error))?;
         let block = read_block(file.as_ref(), path, 0)?;
         let header = Header::decode(&block).map_err(|damaged| corrupt(path, 0, damaged))?;
         let len = file
@@ -51,17 +69,34 @@ impl Run {
         if len != header.file_len() {
             return Err(corrupt(path, 0, Damaged("the file has another size")));
         }
+        let layout = header.bounds.layout();
+        let words = (header.tree_start as usize).div_ceil(64);
         Ok(Run {
             file,
             path: path.to_path_buf(),
             header,
+            layout,
+            places_per_block: layout.places_per_block(),
             cache: cache.clone(),
+            mapped,
+            checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
     /// Its file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What its size follows from: events, or keys if there are more of them.
+    pub(crate) fn weight(&self) -> u64 {
+        let event_count = self.header.last + 1 - self.header.first;
+        event_count.max(self.header.key_count)
+    }
+
+    /// How many keys it has.
+    pub(crate) fn key_count(&self) -> u64 {
+        self.header.key_count
     }
 
     /// What the catalog noted when it was written.
@@ -115,11 +150,12 @@ impl Run {
             return None;
         }
         let index = position.checked_sub(self.header.first)?;
-        let block = u32::try_from(index / PLACES_PER_BLOCK).ok()?;
-        let slot = usize::try_from(index % PLACES_PER_BLOCK).ok()?;
+        let per_block = self.places_per_block;
+        let block = u32::try_from(index / per_block).ok()?;
+        let slot = usize::try_from(index % per_block).ok()?;
         Some((
             block.checked_add(TABLE_START)?,
-            PLACES_START + slot * PLACE_LEN,
+            PLACES_START + slot * self.layout.place_len(),
         ))
     }
 
@@ -127,13 +163,91 @@ impl Run {
         if block.sort() != sort::PLACES {
             return Err(self.corrupt(number, Damaged("it does not hold places")));
         }
-        let bytes = block.payload();
-        let relative_lsn = get_u64(bytes, at) & ((1 << 48) - 1);
-        Ok(Place {
-            lsn: self.header.first_lsn.saturating_add(relative_lsn),
-            crc: get_u32(bytes, at + 6),
-            time_ns: get_u64(bytes, at + 10),
-        })
+        let mut bytes = [0; PLACE_BUFFER_LEN];
+        let place = block.payload().get(at..at + self.layout.place_len());
+        put(&mut bytes, 0, place.unwrap_or_default());
+        Ok(self.decode_place(&bytes))
+    }
+
+    fn decode_place(&self, bytes: &[u8; PLACE_BUFFER_LEN]) -> Place {
+        let PlaceLayout { lsn_len, time_len } = self.layout;
+        // The bytes behind a shorter number are those of what follows: cut off, whatever they are.
+        let number = |at: usize, len: usize| match len {
+            0 => 0,
+            len => get_u64(bytes, at) & (u64::MAX >> (64 - 8 * len.min(8))),
+        };
+        let bounds = &self.header.bounds;
+        let lsn = bounds.first_lsn.saturating_add(number(0, lsn_len));
+        let time_ns = number(lsn_len + 4, time_len).saturating_add(bounds.least_time);
+        Place {
+            lsn,
+            crc: get_u32(bytes, lsn_len) ^ place_check(lsn, time_ns),
+            time_ns,
+        }
+    }
+
+    /// The word and bit of a block in `checked`.
+    fn check_mark(&self, number: u32) -> Option<(&AtomicU64, u64)> {
+        let word = self.checked.get(number as usize / 64)?;
+        Some((word, 1 << (number % 64)))
+    }
+
+    /// A place out of a block that was checked before; `None` if it was not. What it leads to is
+    /// compared with the place as a whole, so that damage since is noticed (see `header`).
+    fn place_alone(&self, number: u32, at: usize) -> Result<Option<Place>> {
+        let checked = self.check_mark(number);
+        if checked.is_none_or(|(word, bit)| word.load(Ordering::Relaxed) & bit == 0) {
+            return Ok(None);
+        }
+        let mut bytes = [0; PLACE_BUFFER_LEN];
+        let place = bytes.get_mut(..self.layout.place_len()).unwrap_or_default();
+        let offset = u64::from(number) * BLOCK_LEN as u64 + at as u64;
+        let read = read_full_at(self.file.as_ref(), offset, place)
+            .map_err(|error| Error::io("read", &self.path, error))?;
+        if read < place.len() {
+            return Err(self.corrupt(number, Damaged("the file ends before it")));
+        }
+        Ok(Some(self.decode_place(&bytes)))
+    }
+
+    /// A block of the position table.
+    fn places_block(&self, number: u32) -> Result<Arc<Block>> {
+        // A mapping is a cache itself.
+        let block = match self.mapped {
+            true => self.fresh_block(number)?,
+            false => self.block(number)?,
+        };
+        if let Some((word, bit)) = self.check_mark(number) {
+            if block.sort() == sort::PLACES {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        Ok(block)
+    }
+
+    /// A single place, and its block if that had to be looked into.
+    fn single_place(&self, number: u32, at: usize) -> Result<(Place, Option<Arc<Block>>)> {
+        let cached = match self.mapped {
+            true => None,
+            false => self.cache.get(self.header.salt, number),
+        };
+        if cached.is_none() {
+            if let Some(place) = self.place_alone(number, at)? {
+                return Ok((place, None));
+            }
+        }
+        let block = match cached {
+            Some(block) => block,
+            None => self.places_block(number)?,
+        };
+        Ok((self.place_in(&block, number, at)?, Some(block)))
+    }
+
+    /// Lets every block be checked again before it is used.
+    pub(crate) fn distrust(&self) {
+        for word in &self.checked {
+            word.store(0, Ordering::Relaxed);
+        }
     }
 
     /// The places of all positions in order, for `take`, which may stop with an error. The cache
@@ -597,20 +711,26 @@ impl Layer for Run {
         let Some((number, at)) = self.place_at(position) else {
             return Ok(None);
         };
-        let block = self.block(number)?;
-        self.place_in(&block, number, at).map(Some)
+        Ok(Some(self.single_place(number, at)?.0))
     }
 
     fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()> {
         // Neighbours share blocks.
         let mut held: Option<(u32, Arc<Block>)> = None;
-        for &position in positions {
+        for (index, &position) in positions.iter().enumerate() {
             let Some((number, at)) = self.place_at(position) else {
                 return Err(not_here(position, &self.range()));
             };
+            let next_is_near = positions.get(index + 1) == Some(&(position + 1));
             let block = match held.take() {
                 Some((held_number, block)) if held_number == number => block,
-                _ => self.block(number)?,
+                _ if next_is_near => self.places_block(number)?,
+                _ => {
+                    let (place, block) = self.single_place(number, at)?;
+                    out.push(place);
+                    held = block.map(|block| (number, block));
+                    continue;
+                }
             };
             out.push(self.place_in(&block, number, at)?);
             held = Some((number, block));

@@ -7,7 +7,8 @@
 
 use super::block::{sort, Block, BLOCK_LEN};
 use super::header::{
-    tree_start, Anchor, Header, LEVEL_MAX, PLACES_PER_BLOCK, PLACES_START, PLACE_LEN, TABLE_START,
+    place_check, tree_start, Anchor, Header, PlaceBounds, PlaceLayout, LEVEL_MAX, PLACES_START,
+    TABLE_START,
 };
 use super::postings::ListEncoder;
 use super::tree::{
@@ -31,29 +32,44 @@ const DIGITS: usize = 20;
 
 /// Bytes of blocks that are collected for one write.
 const BUFFER_LEN: usize = 64 * BLOCK_LEN;
-/// LSNs of the position table are relative and have 48 bits.
-const RELATIVE_LSN_MAX: u64 = (1 << 48) - 1;
 
-/// The file name of the run of these positions.
-fn run_file_name(first: u64, last: u64) -> String {
+/// The file name of the run that covers these sequence numbers of the log.
+fn run_file_name(numbers: &RangeInclusive<u64>) -> String {
+    let (first, last) = (numbers.start(), numbers.end());
     format!("{first:0DIGITS$}-{last:0DIGITS$}{SUFFIX}")
 }
 
-/// Writes the memory index as a run in `dir`. Its path is given when it is there for good.
+/// The sequence numbers that the name of a run says; `None` for every other name.
+pub(crate) fn run_file_numbers(name: &str) -> Option<RangeInclusive<u64>> {
+    let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    let numbers = first..=last;
+    (first > 0 && first <= last && name == run_file_name(&numbers)).then_some(numbers)
+}
+
+/// Writes the memory index, which covers the records of the log with these `numbers`, as a run in
+/// `dir`. Its path is given when it is there for good.
 pub(crate) fn write_run(
     vfs: &dyn Vfs,
     dir: &Path,
+    numbers: RangeInclusive<u64>,
     log_id: &[u8; 16],
     anchor: &Anchor,
     level: u32,
     source: &MemoryIndex,
 ) -> Result<PathBuf> {
+    let places = source.all_places().iter().map(PlaceBounds::of);
+    let bounds = places.reduce(PlaceBounds::around);
+    if source.record_count() == 0 {
+        return Err(Error::invalid("there is nothing to write a run of"));
+    }
     let plan = Plan {
+        numbers,
         log_id: *log_id,
         anchor: *anchor,
         level,
         range: source.range(),
-        first_lsn: source.all_places().first().map_or(0, |place| place.lsn),
+        bounds: bounds.unwrap_or_default(),
     };
     publish_run(vfs, dir, &plan, |writer| {
         for place in source.all_places() {
@@ -75,7 +91,7 @@ pub(crate) fn write_run(
                 let key = full_key(kind, key)?;
                 match value {
                     Value::Bytes(bytes) => writer.push_value(&key, bytes)?,
-                    // Nothing is older than the first event's run, so nothing is hidden there.
+                    // Nothing is older than the first run, so nothing is hidden there.
                     Value::Deleted if plan.hides_nothing() => {}
                     Value::Deleted => writer.push_deleted(key.as_slice())?,
                 }
@@ -98,17 +114,20 @@ fn internal(text: &str) -> Error {
 
 /// What a run is going to be.
 pub(super) struct Plan {
+    /// Sequence numbers that it covers, for its name.
+    pub(super) numbers: RangeInclusive<u64>,
     pub(super) log_id: [u8; 16],
     pub(super) anchor: Anchor,
     pub(super) level: u32,
     pub(super) range: RangeInclusive<u64>,
-    pub(super) first_lsn: u64,
+    pub(super) bounds: PlaceBounds,
 }
 
 impl Plan {
-    /// Whether there can be no older run.
+    /// Whether there can be no older run. A run without events says so only by hiding something:
+    /// it must not end up without a key.
     pub(super) fn hides_nothing(&self) -> bool {
-        *self.range.start() == 1
+        *self.numbers.start() == 1 && !self.range.is_empty()
     }
 }
 
@@ -120,7 +139,7 @@ pub(super) fn publish_run(
     fill: impl FnOnce(&mut RunWriter) -> Result<()>,
 ) -> Result<PathBuf> {
     let (first, last) = (*plan.range.start(), *plan.range.end());
-    let Some(tree_start) = tree_start(first, last) else {
+    let Some(tree_start) = tree_start(first, last, plan.bounds.layout()) else {
         return Err(Error::invalid(format!(
             "no run can have positions {first} to {last}"
         )));
@@ -135,7 +154,7 @@ pub(super) fn publish_run(
         salt,
         first,
         last,
-        first_lsn: plan.first_lsn,
+        bounds: plan.bounds,
         key_count: 0,
         block_count: 0,
         tree_start,
@@ -143,11 +162,9 @@ pub(super) fn publish_run(
         root_level: 0,
         anchor: plan.anchor,
     };
-    let path = dir.join(run_file_name(first, last));
+    let path = dir.join(run_file_name(&plan.numbers));
     // The salt keeps writers of the same run apart.
-    let temporary = dir.join(format!(
-        "{first:0DIGITS$}-{last:0DIGITS$}-{salt:016x}{TEMPORARY_SUFFIX}"
-    ));
+    let temporary = dir.join(format!("{salt:016x}{TEMPORARY_SUFFIX}"));
     let file = vfs
         .open(&temporary, OpenMode::CreateNew)
         .map_err(|error| Error::io("create", &temporary, error))?;
@@ -181,6 +198,7 @@ pub(super) struct RunWriter {
     /// The block of the position table that is being filled.
     places: Block,
     place_count: u64,
+    layout: PlaceLayout,
     /// The list that is being pushed, and its blocks so far.
     list: ListEncoder,
     list_blocks: u32,
@@ -194,43 +212,48 @@ impl RunWriter {
         RunWriter {
             file,
             path,
-            header,
             buffer: Vec::with_capacity(BUFFER_LEN),
             buffer_start: BLOCK_LEN as u64,
             next_block: TABLE_START,
             places: Block::zeroed(),
             place_count: 0,
+            layout: header.bounds.layout(),
             list: ListEncoder::default(),
             list_blocks: 0,
             body: Vec::new(),
             levels: vec![NodeBuilder::default()],
+            header,
         }
     }
 
     /// Adds the place of the next position.
     pub(super) fn push_place(&mut self, place: Place) -> Result<()> {
-        let relative_lsn = place.lsn.checked_sub(self.header.first_lsn);
-        let Some(relative_lsn) = relative_lsn.filter(|&lsn| lsn <= RELATIVE_LSN_MAX) else {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "event {} at LSN {} can't be in a run that begins at LSN {}: \
-                     it is before it, or 256 TiB behind it",
-                    self.header.first.saturating_add(self.place_count),
-                    place.lsn,
-                    self.header.first_lsn
-                ),
-            ));
+        let (bounds, layout) = (self.header.bounds, self.layout);
+        let relative = |value: u64, least: u64, len: usize| {
+            let distance = value.checked_sub(least);
+            distance.filter(|distance| len >= 8 || distance >> (8 * len) == 0)
         };
-        let index = self.place_count % PLACES_PER_BLOCK;
-        let at = PLACES_START + usize::try_from(index).unwrap_or(0) * PLACE_LEN;
+        let lsn = relative(place.lsn, bounds.first_lsn, layout.lsn_len);
+        let time = relative(place.time_ns, bounds.least_time, layout.time_len);
+        let (Some(lsn), Some(time)) = (lsn, time) else {
+            return Err(internal("a place lies outside of what was announced"));
+        };
+        let index = self.place_count % layout.places_per_block();
+        let at = PLACES_START + usize::try_from(index).unwrap_or(0) * layout.place_len();
         let bytes = self.places.payload_mut();
-        // The high two bytes are zero, and where the checksum goes.
-        put(bytes, at, &relative_lsn.to_le_bytes());
-        put(bytes, at + 6, &place.crc.to_le_bytes());
-        put(bytes, at + 10, &place.time_ns.to_le_bytes());
+        let low = |bytes: &mut [u8], at: usize, value: u64, len: usize| {
+            put(
+                bytes,
+                at,
+                value.to_le_bytes().get(..len).unwrap_or_default(),
+            );
+        };
+        low(bytes, at, lsn, layout.lsn_len);
+        let check = place.crc ^ place_check(place.lsn, place.time_ns);
+        put(bytes, at + layout.lsn_len, &check.to_le_bytes());
+        low(bytes, at + layout.lsn_len + 4, time, layout.time_len);
         self.place_count += 1;
-        if index + 1 == PLACES_PER_BLOCK {
+        if index + 1 == layout.places_per_block() {
             self.finish_places()?;
         }
         Ok(())
@@ -333,11 +356,11 @@ impl RunWriter {
         if self.next_block >= self.header.tree_start {
             return Ok(());
         }
-        let is_last_partial = self.place_count % PLACES_PER_BLOCK != 0;
+        let is_last_partial = self.place_count % self.layout.places_per_block() != 0;
         if is_last_partial {
             self.finish_places()?;
         }
-        let event_count = self.header.last - self.header.first + 1;
+        let event_count = self.header.last + 1 - self.header.first;
         if self.place_count != event_count || self.next_block != self.header.tree_start {
             return Err(internal("places are missing"));
         }

@@ -16,6 +16,7 @@ use crate::vfs::os::RealDisk;
 use crate::vfs::sim::Rng;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -394,6 +395,12 @@ struct Bench {
     cache: Arc<BlockCache>,
 }
 
+/// Here every event is a batch of its own, so that positions serve as sequence numbers.
+fn numbers(runs: &[Arc<Run>]) -> RangeInclusive<u64> {
+    let first = runs.first().map_or(1, |run| *run.range().start());
+    first..=runs.last().map_or(1, |run| *run.range().end())
+}
+
 impl Bench {
     fn new(cache_bytes: usize) -> Bench {
         Bench {
@@ -404,12 +411,21 @@ impl Bench {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<Run>> {
-        Run::open(&self.disk, path, &LOG_ID, &self.cache).map(Arc::new)
+        Run::open(&self.disk, path, &LOG_ID, &self.cache, false).map(Arc::new)
     }
 
     fn write(&self, memory: &MemoryIndex) -> Arc<Run> {
         let anchor = Anchor([3; 64]);
-        let path = write_run(&self.disk, self.dir.path(), &LOG_ID, &anchor, 0, memory).unwrap();
+        let path = write_run(
+            &self.disk,
+            self.dir.path(),
+            memory.range(),
+            &LOG_ID,
+            &anchor,
+            0,
+            memory,
+        )
+        .unwrap();
         let run = self.open(&path).unwrap();
         assert_eq!((run.anchor(), run.path()), (anchor, path.as_path()));
         run
@@ -418,7 +434,7 @@ impl Bench {
     fn merge(&self, runs: &[Arc<Run>]) -> Arc<Run> {
         let anchor = Anchor([4; 64]);
         let dir = self.dir.path();
-        let path = merge_runs(&self.disk, dir, runs, &anchor, 1, &|_| true).unwrap();
+        let path = merge_runs(&self.disk, dir, numbers(runs), runs, &anchor, 1, &|_| true).unwrap();
         let run = self.open(&path).unwrap();
         assert_eq!(run.anchor(), anchor);
         run
@@ -594,7 +610,15 @@ fn a_stopped_merge_leaves_nothing() {
             calls.get() <= after
         };
         let dir = bench.dir.path();
-        match merge_runs(&bench.disk, dir, &runs, &Anchor::default(), 1, &progress) {
+        match merge_runs(
+            &bench.disk,
+            dir,
+            numbers(&runs),
+            &runs,
+            &Anchor::default(),
+            1,
+            &progress,
+        ) {
             Ok(_) => break,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Stopped),
         }
@@ -618,7 +642,15 @@ fn only_runs_that_follow_each_other_are_merged() {
     ];
     for runs in refused {
         let dir = bench.dir.path();
-        let error = merge_runs(&bench.disk, dir, runs, &Anchor::default(), 1, &|_| true);
+        let error = merge_runs(
+            &bench.disk,
+            dir,
+            numbers(runs),
+            runs,
+            &Anchor::default(),
+            1,
+            &|_| true,
+        );
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 }
@@ -650,36 +682,33 @@ fn events_out_of_order_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn places_too_far_apart_are_refused() {
+fn places_have_the_bytes_they_need() {
     let bench = Bench::new(0);
-    for (lsn, fits) in [
-        (1000 + (1 << 48) - 1, true),
-        (1000 + (1 << 48), false),
-        (999, false),
-    ] {
+    let far = [0, 255, 256, 1 << 40, u64::MAX - 1000];
+    for (distance, time) in far.into_iter().flat_map(|lsn| far.map(|time| (lsn, time))) {
         let mut memory = MemoryIndex::new(1);
-        for (position, lsn) in [(1, 1000), (2, lsn)] {
-            let place = Place {
-                lsn,
-                ..Place::default()
-            };
+        let places: Vec<Place> = (0..600)
+            .map(|nth| Place {
+                lsn: 1000 + if nth == 599 { distance } else { 0 },
+                crc: nth,
+                // The last event need not be the latest.
+                time_ns: if nth == 300 { time } else { 7.min(time) },
+            })
+            .collect();
+        for (&place, position) in places.iter().zip(1..) {
             let none = std::iter::empty();
             memory
                 .add_event(position, place, b"s", position, b"t", none, None)
                 .unwrap();
         }
-        let dir = bench.dir.path();
-        let written = write_run(&bench.disk, dir, &LOG_ID, &Anchor::default(), 0, &memory);
-        match written {
-            Ok(path) if fits => {
-                let place = bench.open(&path).unwrap().place(2).unwrap();
-                assert_eq!(place.unwrap().lsn, lsn);
-                std::fs::remove_file(path).unwrap();
-            }
-            Err(error) if !fits => assert_eq!(error.kind(), ErrorKind::TooLarge),
-            other => panic!("{other:?}"),
+        let run = bench.write(&memory);
+        let merged = bench.merge(std::slice::from_ref(&run));
+        for run in [run, merged] {
+            let mut found = Vec::new();
+            let positions: Vec<u64> = (1..=600).collect();
+            run.places(&positions, &mut found).unwrap();
+            assert!(found == places, "{distance} {time}");
         }
-        assert!(bench.names().is_empty());
     }
 }
 
@@ -689,7 +718,15 @@ fn an_empty_index_is_no_run() {
     let dir = bench.dir.path();
     let memory = MemoryIndex::new(5);
     assert!(memory.range().is_empty());
-    let error = write_run(&bench.disk, dir, &LOG_ID, &Anchor::default(), 0, &memory);
+    let error = write_run(
+        &bench.disk,
+        dir,
+        memory.range(),
+        &LOG_ID,
+        &Anchor::default(),
+        0,
+        &memory,
+    );
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert!(bench.names().is_empty());
 }
@@ -699,7 +736,7 @@ fn a_run_of_another_log_is_refused() {
     let history = random_history(&mut Rng::new(10), 10);
     let bench = Bench::new(0);
     let run = bench.write(&history.memory(1, 10));
-    let error = Run::open(&bench.disk, run.path(), &[8; 16], &bench.cache).err();
+    let error = Run::open(&bench.disk, run.path(), &[8; 16], &bench.cache, false).err();
     assert!(error.unwrap().is_corrupt());
 }
 
@@ -748,7 +785,7 @@ impl Victim {
         let path = self.bench.dir.path().join("damaged");
         std::fs::write(&path, bytes).unwrap();
         let cache = Arc::new(BlockCache::new(1 << 20));
-        Run::open(&self.bench.disk, &path, &LOG_ID, &cache).map(Arc::new)
+        Run::open(&self.bench.disk, &path, &LOG_ID, &cache, false).map(Arc::new)
     }
 
     /// Asks the damaged run. Gives how many questions were answered with CORRUPT.
@@ -776,7 +813,8 @@ impl Victim {
         merge_runs(
             &self.bench.disk,
             dir,
-            &[run],
+            run.range(),
+            std::slice::from_ref(&run),
             &Anchor::default(),
             2,
             &|_| true,

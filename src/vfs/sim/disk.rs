@@ -60,12 +60,12 @@ impl Vfs for SimDisk {
         let path = normal(path)?;
         let must_exist = matches!(
             mode,
-            OpenMode::Read | OpenMode::ReadWrite | OpenMode::Direct
+            OpenMode::Read | OpenMode::Mapped | OpenMode::ReadWrite | OpenMode::Direct
         );
         let inode = self
             .machine()
             .open(&path, must_exist, mode == OpenMode::CreateNew)?;
-        let writable = mode != OpenMode::Read;
+        let writable = !matches!(mode, OpenMode::Read | OpenMode::Mapped);
         Ok(Arc::new(SimFile {
             disk: self.clone(),
             inode,

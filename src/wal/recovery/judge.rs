@@ -9,7 +9,7 @@ use crate::lsn::{Lsn, Seq};
 use crate::vfs::{read_full_at, OpenMode, Vfs};
 use crate::wal::layout::{segment_name, Layout};
 use crate::wal::replay::segment_reader::{SegmentReader, Step, StopCause};
-use crate::wal::replay::structure::Structure;
+use crate::wal::replay::structure::{OpenBatch, Structure};
 use crate::wal::report::{EvidenceSource, RecoveryReport, Verdict};
 use crate::wal::segment_file::open_segment;
 use crate::wal::survey::Survey;
@@ -65,16 +65,21 @@ pub(crate) struct Walked {
     pub(crate) promised: Lsn,
 }
 
-/// Walks `reader` from where it stands to the first place where no well-formed frame is accepted.
+/// Walks `reader` from the first frame of its segment to the first place where no well-formed frame is
+/// accepted.
 pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
-    let mut structure = Structure::new(first_seq);
+    walk_on(reader, Structure::new(first_seq))
+}
+
+/// Walks `reader` from where it stands, with the log in the state `structure` there.
+fn walk_on(reader: &mut SegmentReader, mut structure: Structure) -> Walked {
     let mut walked = Walked {
         stop: reader.place(),
         reason: String::new(),
         structure,
         closed: ClosedAt {
             lsn: reader.lsn(),
-            next_seq: first_seq,
+            next_seq: structure.next_seq,
             link: reader.link(),
             last_frame_lsn: Lsn::NONE,
         },
@@ -128,6 +133,58 @@ pub(crate) fn walk(reader: &mut SegmentReader, first_seq: Seq) -> Walked {
     walked.link = reader.link();
     walked.structure = structure;
     walked
+}
+
+/// Walks the last segment from its last frame, if the control file says that the log was closed behind
+/// it and the frame bears that out in all: link, length, number and payload. `None`, with the reader
+/// where it was, if the whole segment has to be walked.
+///
+/// A clean close is a promise for all that lies before, synced before it was written, so no tear can lie
+/// there. Damage can, as in any segment before; it is found by whoever reads it.
+fn walk_from_close(
+    survey: &Survey,
+    reader: &mut SegmentReader,
+    walk_len_max: u64,
+) -> Option<Walked> {
+    let number = reader.header().segment_number;
+    let control = survey.control.newest.filter(|control| {
+        control.closed && control.last_segment == number && control.durable_lsn == control.end_lsn
+    })?;
+    if reader.header().offset_of(control.end_lsn)? <= walk_len_max {
+        return None;
+    }
+    let lsn = control.last_frame_lsn;
+    let offset = reader.header().offset_of(lsn)?;
+    let mut bytes = [0; HEADER_LEN];
+    // An error of reading comes again, with its place, when the segment is walked.
+    let len = read_full_at(reader.file(), offset, &mut bytes).ok()?;
+    let head = FrameHeader::decode_live(&bytes[..len], reader.header().salt, lsn)?;
+    let mut structure = Structure::new(head.first_seq);
+    if head.frame_type == frame_type::BATCH && !head.has(frame_flag::BEGIN) {
+        // The end of a batch of several frames, the first of which need not be known here.
+        structure.open = Some(OpenBatch {
+            batch_id: lsn,
+            first_seq: head.first_seq,
+            record_count: 0,
+        });
+    }
+    let bookmark = reader.bookmark();
+    reader.jump_to(offset, head.link);
+    let mut walked = walk_on(reader, structure);
+    let closed = walked.closed;
+    let holds = closed.last_frame_lsn == lsn
+        && closed.lsn == control.end_lsn
+        && closed.link == control.end_link
+        && closed.next_seq == control.next_seq
+        && walked.stop.lsn == control.end_lsn
+        && walked.read_error.is_none()
+        && !walked.malformed;
+    if !holds {
+        reader.return_to(bookmark);
+        return None;
+    }
+    walked.checkpoint_lsn = walked.checkpoint_lsn.max(control.checkpoint_lsn);
+    Some(walked)
 }
 
 /// The last sequence number of the batch whose first frame stands at `batch_id` in the segment of
@@ -259,8 +316,11 @@ impl Judgement {
 /// How much of a log to walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Extent {
-    /// The last segment: what opening needs.
-    End,
+    /// What opening needs: the last segment. If the log was closed in it behind more bytes than these,
+    /// and that can be relied on, only what follows its last frame.
+    End { walk_len_max: u64 },
+    /// The whole last segment.
+    LastSegment,
     /// Every segment.
     Whole,
 }
@@ -299,7 +359,7 @@ fn judge_segments(
     let last = survey.segments.last_key_value().map(|(number, _)| *number);
     for (&number, header) in &survey.segments {
         let is_last = Some(number) == last && survey.unusable.is_none();
-        if !is_last && extent == Extent::End {
+        if !is_last && extent != Extent::Whole {
             continue;
         }
         let total = survey.last_segment - survey.first_segment + 1;
@@ -310,7 +370,7 @@ fn judge_segments(
         let mut reader = SegmentReader::new(file, layout.segment(number), header.clone());
         let successor = survey.segments.get(&(number + 1));
         if is_last {
-            return Ok(judge_last(survey, &mut reader, evidence));
+            return Ok(judge_last(survey, &mut reader, evidence, extent));
         }
         let Some(successor) = successor else {
             // The next one can't be used: what is before it counts, up to where it is accepted.
@@ -370,11 +430,20 @@ fn judge_inner(
     Some(conclude(survey, evidence, row, walked, Beyond::default()))
 }
 
-fn judge_last(survey: &Survey, reader: &mut SegmentReader, mut evidence: Evidence) -> Judgement {
+fn judge_last(
+    survey: &Survey,
+    reader: &mut SegmentReader,
+    mut evidence: Evidence,
+    extent: Extent,
+) -> Judgement {
     let header = reader.header().clone();
     evidence.raise(header.durable_lsn, EvidenceSource::SegmentHeader);
     evidence.raise(header.base_lsn, EvidenceSource::SegmentHeader);
-    let mut walked = walk(reader, header.first_seq);
+    let from_close = match extent {
+        Extent::End { walk_len_max } => walk_from_close(survey, reader, walk_len_max),
+        Extent::LastSegment | Extent::Whole => None,
+    };
+    let mut walked = from_close.unwrap_or_else(|| walk(reader, header.first_seq));
     evidence.raise(walked.promised, EvidenceSource::Frame);
     let mut beyond = Beyond::default();
     if !walked.structure.sealed && walked.read_error.is_none() {

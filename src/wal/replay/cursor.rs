@@ -8,7 +8,9 @@
 //! raw cursor, marked as not committed), and was verified in the very bytes that are handed out.
 
 mod advance;
+mod delivery;
 mod entry;
+mod page;
 mod seek;
 mod segment_end;
 
@@ -17,11 +19,11 @@ pub(crate) use entry::Item;
 pub use entry::{Entry, EntryKind, Page};
 
 use super::salvage::Salvage;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::lsn::Seq;
 use crate::wal::view::LogView;
 use advance::Advance;
-use entry::Columns;
+use page::Columns;
 pub(crate) use seek::RecordPlace;
 use segment_end::truncated;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use std::sync::Arc;
 pub struct Cursor {
     pub(super) view: Arc<LogView>,
     raw: bool,
+    /// Sealed segments are looked at in place.
+    mapped: bool,
     /// Records up to this number are not delivered (again).
     pub(super) floor: Seq,
     pub(super) standing: Option<Standing>,
@@ -51,11 +55,26 @@ impl Cursor {
             salvage,
             view,
             raw,
+            mapped: false,
             floor,
             standing: None,
             torn_shown: false,
             columns: Columns::default(),
         }
+    }
+
+    /// Looks at sealed segments in place, through a mapping, instead of reading them: for who has
+    /// more to read than the processor's cache holds and can live with the price. An error of the
+    /// disk is then no [`Io`](ErrorKind::Io) but ends the process with a signal (SIGBUS), and so does a
+    /// program that makes the files of the log shorter. What is given is verified all the same, and
+    /// stays as it is until the next call.
+    ///
+    /// Where there are no mappings, and with the policy `Salvage`, all is read. The last segment is
+    /// read always.
+    #[must_use]
+    pub fn mapped(mut self) -> Cursor {
+        self.mapped = self.salvage.is_none();
+        self
     }
 
     /// The next entry, or `None` at the end for now.
@@ -81,45 +100,6 @@ impl Cursor {
         }))
     }
 
-    /// Up to `count_max` entries at once, at least one, or `None` at the end for now. Pages end
-    /// where the bytes read together end, so a page may be shorter than `count_max` anywhere.
-    pub fn next_page(&mut self, count_max: usize) -> Result<Option<Page<'_>>> {
-        if count_max == 0 {
-            return Err(Error::invalid("a page of 0 entries"));
-        }
-        let Some(first) = self.next_item()? else {
-            return Ok(None);
-        };
-        self.columns.clear();
-        let base = first.key_begin;
-        let mut end = first.value_end;
-        self.columns.push(&first, base)?;
-        while self.columns.seq.len() < count_max && first.kind != EntryKind::Gap {
-            match self.advance(false) {
-                Ok(Advance::Item(item)) => {
-                    end = end.max(item.value_end);
-                    self.columns.push(&item, base)?;
-                }
-                // An error comes again with the next call, after what is good was delivered.
-                Ok(Advance::End | Advance::WouldRead) | Err(_) => break,
-            }
-        }
-        let columns = &self.columns;
-        let bytes = self.bytes_of(&first).get(base..end);
-        Ok(Some(Page {
-            seq: &columns.seq,
-            batch_id: &columns.batch_id,
-            time_ns: &columns.time_ns,
-            kind: &columns.kind,
-            op: &columns.op,
-            committed: &columns.committed,
-            key_begin: &columns.key_begin,
-            value_begin: &columns.value_begin,
-            value_end: &columns.value_end,
-            bytes: bytes.unwrap_or_default(),
-        }))
-    }
-
     /// The bytes that the places in `item` point into.
     fn bytes_of(&self, item: &Item) -> &[u8] {
         match (&self.salvage, &self.standing) {
@@ -135,7 +115,12 @@ impl Cursor {
         }
         let mut refreshed = false;
         loop {
-            let advanced = match self.advance(true) {
+            let advanced = match self.deliver() {
+                Ok(Some(item)) => return Ok(Some(item)),
+                Ok(None) => self.advance(true),
+                Err(error) => Err(error),
+            };
+            let advanced = match advanced {
                 Err(error) if self.salvage.is_some() && Salvage::passes_over(&error) => {
                     match self.pass_over(&error) {
                         Some(item) => return Ok(Some(item)),
@@ -162,7 +147,7 @@ impl Cursor {
                     refreshed = true;
                 }
                 Advance::End => return Ok(None),
-                Advance::WouldRead => {}
+                Advance::Records | Advance::WouldRead => {}
             }
         }
     }

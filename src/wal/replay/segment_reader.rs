@@ -5,7 +5,8 @@
 //! frame before). What the frames mean is judged by [`super::structure`].
 //!
 //! Bytes are read through a window of the file: the frames in it are checked and delivered in
-//! place, so that nothing is copied between the disk's cache and the caller.
+//! place, so that nothing is copied between the disk's cache and the caller but a frame that the end
+//! of the window cuts.
 //!
 //! ```text
 //! file    ....[ header | frame | frame | frame | fra....
@@ -18,13 +19,20 @@ use crate::format::checksum::crc32;
 use crate::format::frame::{FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Lsn;
-use crate::vfs::{read_full_at, File};
+use crate::vfs::os::Mapping;
+use crate::vfs::{read_full_at, File, MAP_UNIT};
+use crate::wal::segment_file::hold_segment;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Bytes read at a time; a longer frame widens the window for itself.
-const WINDOW_LEN: usize = 1 << 20;
+/// Bytes read at a time; a longer frame widens the window for itself. So much stays in a processor's
+/// own cache from the read to the checksum and to the caller: with pieces of 1 MiB and more each of
+/// the three would wait for memory again.
+const WINDOW_LEN: usize = 256 << 10;
+
+/// Bytes mapped at a time, if they are: few enough that what was passed is given back soon.
+const MAPPED_LEN: usize = 4 << 20;
 
 /// An accepted frame. Its payload lies in the reader's window.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ pub(crate) struct SegmentReader {
     file: Arc<dyn File>,
     path: PathBuf,
     header: SegmentHeader,
-    window: Vec<u8>,
+    window: Window,
     window_offset: u64,
     /// Offset of the next frame.
     offset: u64,
@@ -68,6 +76,65 @@ pub(crate) struct SegmentReader {
     link: u32,
     /// No byte at or beyond this offset is looked at. Bytes beyond it may still change.
     limit: u64,
+    /// Size of the file when it was last looked up. What is below the limit was there then.
+    file_len: u64,
+    /// Pieces read. Who reads a second one reads on.
+    read_count: u32,
+    /// The window is mapped. Nothing below the limit changes while the file is open.
+    mapped: bool,
+}
+
+/// Bytes of the file: read, or mapped. What lies behind those that were read is kept as it is, so that
+/// nothing has to be made zero before each read.
+#[derive(Debug, Default)]
+struct Window {
+    bytes: Vec<u8>,
+    /// So many were read.
+    len: usize,
+    /// If set, this is the window, and nothing was read.
+    mapped: Option<Mapping>,
+}
+
+impl Window {
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        match &self.mapped {
+            Some(mapping) => mapping.bytes(),
+            None => self.bytes.get(..self.len).unwrap_or_default(),
+        }
+    }
+
+    /// Forgets the bytes from `len` on.
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        if self
+            .mapped
+            .as_ref()
+            .is_some_and(|mapping| mapping.bytes().len() > len)
+        {
+            self.mapped = None;
+        }
+    }
+
+    /// Forgets the bytes before `at`, and all that are mapped.
+    fn drop_front(&mut self, at: usize) {
+        self.mapped = None;
+        if at < self.len {
+            self.bytes.copy_within(at..self.len, 0);
+        }
+        self.len = self.len.saturating_sub(at);
+    }
+
+    /// The place for the bytes behind those that were read, up to `len` in all.
+    fn space(&mut self, len: usize) -> Result<&mut [u8]> {
+        if self.bytes.len() < len {
+            self.bytes
+                .try_reserve_exact(len - self.bytes.len())
+                .map_err(|_| Error::no_memory("a frame", len))?;
+            self.bytes.resize(len, 0);
+        }
+        Ok(self.bytes.get_mut(self.len..len).unwrap_or_default())
+    }
 }
 
 /// A place in the walk that can be returned to.
@@ -86,10 +153,19 @@ impl SegmentReader {
             file,
             path,
             header,
-            window: Vec::new(),
+            window: Window::default(),
             window_offset: 0,
             limit: u64::MAX,
+            file_len: 0,
+            read_count: 0,
+            mapped: false,
         }
+    }
+
+    /// Looks at the file in place from now on, if it is sealed for good and can be held as it is: the
+    /// caller sees to the first, and this to the second.
+    pub(crate) fn map(&mut self) {
+        self.mapped = hold_segment(self.file.as_ref(), &self.header);
     }
 
     pub(crate) fn header(&self) -> &SegmentHeader {
@@ -102,7 +178,7 @@ impl SegmentReader {
 
     /// The bytes read last; payloads of frames returned since lie in it.
     pub(crate) fn window(&self) -> &[u8] {
-        &self.window
+        self.window.as_slice()
     }
 
     /// LSN of the byte that stands at `at` in the window.
@@ -183,6 +259,64 @@ impl SegmentReader {
         })
     }
 
+    /// The next frame, if it lies in the window whole, is accepted, and `wanted` says so of its header.
+    /// Otherwise the walk stays where it is, and [`step`](Self::step) says why.
+    #[inline]
+    pub(crate) fn frame_in_window(
+        &mut self,
+        wanted: impl FnOnce(&FrameHeader) -> bool,
+    ) -> Option<AcceptedFrame> {
+        let at = self.in_window(HEADER_LEN)?;
+        let bytes = self.window().get(at..)?;
+        let (header, header_crc) = FrameHeader::decode(bytes)?;
+        if self.refusal_of(&header).is_some() || !wanted(&header) {
+            return None;
+        }
+        let frame = bytes.get(..usize::try_from(header.frame_len()).ok()?)?;
+        let payload_len = header.payload_len as usize;
+        let payload = frame.get(HEADER_LEN..)?.get(..payload_len)?;
+        if crc32(payload) != header.payload_crc {
+            return None;
+        }
+        Some(self.accept(header, header_crc, at))
+    }
+
+    /// Why a frame with this header is not accepted here, whatever its payload.
+    #[inline]
+    fn refusal_of(&self, header: &FrameHeader) -> Option<StopCause> {
+        if header.salt != self.header.salt {
+            return Some(StopCause::OtherGeneration);
+        }
+        // The greatest number stands for places beyond the last LSN, where no frame can stand.
+        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
+            let what = format!("LSN {}, expected {}", header.lsn, self.lsn());
+            return Some(StopCause::Refused(what));
+        }
+        if header.link != self.link {
+            let what = format!("link {:#010x}, expected {:#010x}", header.link, self.link);
+            return Some(StopCause::Refused(what));
+        }
+        if header.payload_len as usize > PAYLOAD_LEN_MAX {
+            let what = format!(
+                "payload length {}, at most {PAYLOAD_LEN_MAX} are allowed",
+                header.payload_len
+            );
+            return Some(StopCause::Refused(what));
+        }
+        None
+    }
+
+    /// Goes behind an accepted frame, which stands at `at` in the window.
+    fn accept(&mut self, header: FrameHeader, header_crc: u32, at: usize) -> AcceptedFrame {
+        self.offset += header.frame_len();
+        self.link = header_crc;
+        let begin = at + HEADER_LEN;
+        AcceptedFrame {
+            payload: begin..begin + header.payload_len as usize,
+            header,
+        }
+    }
+
     /// Like [`step`](Self::step), but `None` if that would read from the file: what lies in the
     /// window then stays where it is.
     pub(crate) fn step_in_window(&mut self) -> Result<Option<Step>> {
@@ -196,7 +330,7 @@ impl SegmentReader {
         let Some(at) = self.locate(HEADER_LEN, may_read)? else {
             return Ok(None);
         };
-        let bytes = self.window.get(at..).unwrap_or_default();
+        let bytes = self.window().get(at..).unwrap_or_default();
         let head = bytes.get(..HEADER_LEN.min(bytes.len())).unwrap_or_default();
         if head.len() < HEADER_LEN && self.offset + HEADER_LEN as u64 > self.limit {
             return Ok(Some(Step::Stop(StopCause::Limit)));
@@ -219,36 +353,20 @@ impl SegmentReader {
                 crc32(head.get(4..).unwrap_or_default())
             )));
         };
-        if header.salt != self.header.salt {
-            return Ok(Some(Step::Stop(StopCause::OtherGeneration)));
-        }
-        // The greatest number stands for places beyond the last LSN, where no frame can stand.
-        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
-            return Ok(self.refuse(format!("LSN {}, expected {}", header.lsn, self.lsn())));
-        }
-        if header.link != self.link {
-            return Ok(self.refuse(format!(
-                "link {:#010x}, expected {:#010x}",
-                header.link, self.link
-            )));
-        }
-        let payload_len = header.payload_len as usize;
-        if payload_len > PAYLOAD_LEN_MAX {
-            return Ok(self.refuse(format!(
-                "payload length {payload_len}, at most {PAYLOAD_LEN_MAX} are allowed"
-            )));
+        if let Some(cause) = self.refusal_of(&header) {
+            return Ok(Some(Step::Stop(cause)));
         }
         let frame_len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
         let Some(at) = self.locate(frame_len, may_read)? else {
             return Ok(None);
         };
-        let payload = at + HEADER_LEN..at + HEADER_LEN + payload_len;
-        let Some(bytes) = self.window.get(at..at + frame_len) else {
+        let Some(bytes) = self.window().get(at..at + frame_len) else {
             if self.offset + header.frame_len() > self.limit {
                 return Ok(Some(Step::Stop(StopCause::Limit)));
             }
             return Ok(self.refuse(format!("the file ends inside a frame of {frame_len} bytes")));
         };
+        let payload_len = header.payload_len as usize;
         let computed = crc32(&bytes[HEADER_LEN..HEADER_LEN + payload_len]);
         if computed != header.payload_crc {
             return Ok(self.refuse(format!(
@@ -256,9 +374,7 @@ impl SegmentReader {
                 header.payload_crc
             )));
         }
-        self.offset += header.frame_len();
-        self.link = header_crc;
-        Ok(Some(Step::Frame(AcceptedFrame { header, payload })))
+        Ok(Some(Step::Frame(self.accept(header, header_crc, at))))
     }
 
     fn refuse(&self, what: String) -> Option<Step> {
@@ -275,57 +391,66 @@ impl SegmentReader {
             return Ok(None);
         }
         self.refill(len)?;
-        Ok(Some(0))
+        let at = self.offset.saturating_sub(self.window_offset);
+        Ok(Some(usize::try_from(at).unwrap_or(usize::MAX)))
     }
 
     /// Where `len` bytes from the next frame on begin in the window, if they are all there.
     fn in_window(&self, len: usize) -> Option<usize> {
         let at = usize::try_from(self.offset.checked_sub(self.window_offset)?).ok()?;
-        (at.checked_add(len)? <= self.window.len()).then_some(at)
+        (at.checked_add(len)? <= self.window().len()).then_some(at)
     }
 
     /// Moves the window so that it begins at the next frame, and fills it.
     fn refill(&mut self, len: usize) -> Result<()> {
-        let file_len = self
-            .file
-            .len()
-            .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
-        let there = file_len.min(self.limit).saturating_sub(self.offset);
+        if self.mapped || self.file_len < self.limit {
+            self.file_len = self
+                .file
+                .len()
+                .map_err(|error| Error::io("look up", &self.path, error).at(self.place()))?;
+        }
+        let end = self.file_len.min(self.limit);
+        if self.mapped && self.map_window(len, end) {
+            return Ok(());
+        }
+        self.read_count = self.read_count.saturating_add(1);
+        if self.read_count == 2 {
+            self.file.read_ahead();
+        }
+        let there = end.saturating_sub(self.offset);
         let wanted = usize::try_from(there)
             .unwrap_or(usize::MAX)
             .min(len.max(WINDOW_LEN));
-        let kept = self
+        let passed = self
             .offset
             .checked_sub(self.window_offset)
-            .and_then(|at| usize::try_from(at).ok())
-            .filter(|&at| at < self.window.len());
-        match kept {
-            Some(at) => {
-                self.window.drain(..at);
-            }
-            None => self.window.clear(),
-        }
+            .and_then(|at| usize::try_from(at).ok());
+        self.window.drop_front(passed.unwrap_or(usize::MAX));
         self.window_offset = self.offset;
-        let have = self.window.len().min(wanted);
-        self.window
-            .try_reserve_exact(wanted - have)
-            .map_err(|_| Error::no_memory("a frame", wanted))?;
-        self.window.resize(wanted, 0);
-        let read = read_full_at(
-            self.file.as_ref(),
-            self.offset + have as u64,
-            &mut self.window[have..],
-        )
-        .map_err(|error| Error::io("read", &self.path, error).at(self.place()));
-        match read {
-            Ok(read) => {
-                self.window.truncate(have + read);
-                Ok(())
-            }
-            Err(error) => {
-                self.window.truncate(have);
-                Err(error)
-            }
+        // The file, or what may be read of it, may be shorter by now.
+        self.window.truncate(wanted);
+        let have = self.window.len;
+        let space = self.window.space(wanted)?;
+        let read = read_full_at(self.file.as_ref(), self.offset + have as u64, space)
+            .map_err(|error| Error::io("read", &self.path, error).at(self.place()))?;
+        self.window.len = have + read;
+        Ok(())
+    }
+
+    /// Maps the window so that `len` bytes from the next frame on lie in it, as far as they lie before
+    /// `end`. False if they have to be read.
+    fn map_window(&mut self, len: usize, end: u64) -> bool {
+        let begin = self.offset / MAP_UNIT * MAP_UNIT;
+        let ahead = usize::try_from(self.offset - begin).unwrap_or(usize::MAX);
+        let there = usize::try_from(end.saturating_sub(begin)).unwrap_or(usize::MAX);
+        let wanted = there.min(len.saturating_add(ahead).max(MAPPED_LEN));
+        self.window.truncate(0);
+        self.window.mapped = None;
+        if wanted > ahead {
+            self.window.mapped = self.file.map(begin, wanted).ok();
         }
+        self.mapped = self.window.mapped.is_some();
+        self.window_offset = begin;
+        self.mapped
     }
 }

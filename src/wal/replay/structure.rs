@@ -43,6 +43,18 @@ impl Structure {
 
     /// Takes one accepted frame; the error says why it is not well-formed.
     pub(crate) fn accept(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
+        self.accept_where(header, || {
+            record::fill_exactly(payload, header.record_count)
+        })
+    }
+
+    /// Like [`accept`](Self::accept), for who looks at the records at the same time: `are_whole` says
+    /// whether those of the header's count fill the payload exactly, and is asked last.
+    pub(crate) fn accept_where(
+        &mut self,
+        header: &FrameHeader,
+        are_whole: impl FnOnce() -> bool,
+    ) -> Result<(), String> {
         if header.durable_lsn > header.lsn {
             return Err(format!(
                 "it promises that LSN {} is durable, beyond its own {}",
@@ -50,7 +62,7 @@ impl Structure {
             ));
         }
         if header.frame_type == frame_type::BATCH {
-            return self.accept_batch(header, payload);
+            return self.accept_batch(header, are_whole);
         }
         if header.flags != 0 || header.record_count != 0 {
             return Err(format!(
@@ -68,15 +80,19 @@ impl Structure {
         match header.frame_type {
             frame_type::CHECKPOINT => self.next_seq = advanced(header)?,
             frame_type::MARK => {}
-            frame_type::SEAL if payload.is_empty() => self.sealed = true,
-            frame_type::SEAL => return Err(format!("SEAL with {} bytes", payload.len())),
+            frame_type::SEAL if header.payload_len == 0 => self.sealed = true,
+            frame_type::SEAL => return Err(format!("SEAL with {} bytes", header.payload_len)),
             frame_type::IGNORABLE_MIN.. => {}
             unknown => return Err(format!("unknown type {unknown}")),
         }
         Ok(())
     }
 
-    fn accept_batch(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
+    fn accept_batch(
+        &mut self,
+        header: &FrameHeader,
+        are_whole: impl FnOnce() -> bool,
+    ) -> Result<(), String> {
         use frame_flag::{ABORT, BEGIN, COMMIT, SOLO};
         let known = matches!(header.flags & !(BEGIN | COMMIT), 0 | SOLO | ABORT);
         let solo_whole = !header.has(SOLO) || header.has(BEGIN | COMMIT);
@@ -100,7 +116,7 @@ impl Structure {
             }
         };
         if header.has(ABORT) {
-            if header.record_count != 0 || !payload.is_empty() {
+            if header.record_count != 0 || header.payload_len != 0 {
                 return Err("ABORT with records".to_string());
             }
             if header.first_seq != open.first_seq {
@@ -117,14 +133,14 @@ impl Structure {
         if header.has(SOLO) && header.record_count != 1 {
             return Err(format!("SOLO with {} records", header.record_count));
         }
-        if !record::fill_exactly(payload, header.record_count) {
+        let next_seq = advanced(header)?;
+        if !are_whole() {
             return Err(format!(
                 "{} records do not fill {} bytes exactly",
-                header.record_count,
-                payload.len()
+                header.record_count, header.payload_len
             ));
         }
-        self.next_seq = advanced(header)?;
+        self.next_seq = next_seq;
         open.record_count += u64::from(header.record_count);
         self.open = (!header.has(COMMIT)).then_some(open);
         Ok(())

@@ -564,23 +564,25 @@ def signed(value: int, what: str) -> int:
 # --- Out --------------------------------------------------------------------------------------
 
 
-def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter) -> Iterator[EventTuple]:
-    """(position, stream, stream_version, type, data) of each."""
-    return zip(*_first_columns(page, cutter))
+def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter,
+                    stream: Optional[str] = None) -> Iterator[EventTuple]:
+    """(position, stream, stream_version, type, data) of each; stream: of all of them, if that is known."""
+    return zip(*_first_columns(page, cutter, stream))
 
 
-def _first_columns(page: _native.eventstore_page_t, cutter: Cutter) -> Tuple[Iterable[Any], ...]:
+def events_of(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str] = None) -> Iterator[Event]:
+    """An `Event` of each."""
+    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), count())
+    return map(Event, fields)
+
+
+def _first_columns(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str]) -> Tuple[Iterable[Any], ...]:
     size = page.count
-    return (u64_column(page.position, size), cutter.text_column(page, page.stream_begin, page.stream_end),
+    return (u64_column(page.position, size),
+            cutter.text_column(page, page.stream_begin, page.stream_end) if stream is None else repeat(stream, size),
             u64_column(page.stream_version, size),
             cutter.text_column(page, page.event_type_begin, page.event_type_end),
             cutter.bytes_column(page, page.data_begin, page.data_end))
-
-
-def events_of(page: _native.eventstore_page_t, cutter: Cutter) -> Iterator[Event]:
-    """An `Event` of each."""
-    fields = zip(*_first_columns(page, cutter), repeat(_rest_of(page, cutter)), count())
-    return map(Event, fields)
 
 
 def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:

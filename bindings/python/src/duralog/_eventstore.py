@@ -11,6 +11,7 @@ import os
 from contextlib import contextmanager
 from ctypes import addressof, byref, c_int32, c_size_t, c_uint64, c_void_p, create_string_buffer, string_at
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 from uuid import UUID
 
@@ -200,12 +201,14 @@ class EventStore(Handle):
         Raises Corrupt when all before the damage were given. Goes on to the end also if the store is
         closed meanwhile.
         """
-        return flat(self._cursor(stream, category, query, from_, to, limit, backward, warns=False), events_of)
+        return flat(self._cursor(stream, category, query, from_, to, limit, backward, warns=False),
+                    partial(events_of, stream=stream))
 
     def tuples(self, *, stream: Optional[str] = None, category: Optional[str] = None, query: Optional[Query] = None,
                from_: int = 0, to: int = 0, limit: int = 0, backward: bool = False) -> Iterator[EventTuple]:
         """As read(), but (position, stream, stream_version, type, data) of each: the fastest way to read."""
-        return flat(self._cursor(stream, category, query, from_, to, limit, backward, warns=False), event_tuples_of)
+        return flat(self._cursor(stream, category, query, from_, to, limit, backward, warns=False),
+                    partial(event_tuples_of, stream=stream))
 
     def cursor(self, *, stream: Optional[str] = None, category: Optional[str] = None, query: Optional[Query] = None,
                from_: int = 0, to: int = 0, limit: int = 0, backward: bool = False) -> EventCursor:

@@ -174,6 +174,7 @@ wal_replay_callback_t = CFUNCTYPE(c_int, c_void_p, POINTER(wal_record_t))
 # == Cursors ===================================================================================
 
 WAL_CURSOR_RAW = 1
+WAL_CURSOR_MAPPED = 2
 
 
 class wal_page_t(_Sized):
@@ -274,11 +275,16 @@ wal_progress_callback_t = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64)
 # == Opening and closing an event store ========================================================
 
 
+EVENTSTORE_MAPPED = 1
+
+
 class eventstore_options_t(_Sized):
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved", c_uint32),
+        ("flags", c_uint32),
         ("wal", c_void_p),
+        ("progress", wal_progress_callback_t),
+        ("progress_user_data", c_void_p),
     ]
 
 
@@ -288,6 +294,10 @@ class eventstore_stat_t(_Sized):
         ("reserved", c_uint32),
         ("log_id", c_uint8 * 16),
         ("last_position", c_uint64),
+        ("run_count", c_uint64),
+        ("memory_events", c_uint64),
+        ("work_done", c_uint64),
+        ("work_total", c_uint64),
     ]
 
 

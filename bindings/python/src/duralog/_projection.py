@@ -142,7 +142,7 @@ class Projection:
         return count
 
     def follow(self, timeout: Optional[float] = None) -> int:
-        """Takes what is there and then what comes; returns how many when none came for so many seconds, or it was cancelled.
+        """Takes what is there and then what comes; returns how many when none came for `timeout` seconds, or at cancel().
 
         It skips nothing: it goes on from its position, whatever was appended before or is appended meanwhile.
         Raises Closed when the store is closed, and what catch_up() raises.
@@ -227,7 +227,7 @@ class Projection:
 
         Others find the encoded state by `store.state(b"projection/" + name)`, and up to which event it goes by
         `store.saved_position("projection/" + name)`. Each commit is a copy of the state in the log, so a large
-        one is better left to snapshots.
+        one is better left to snapshots; one over 1 MiB is InvalidArgument.
         """
         if not self._uncommitted:
             return

@@ -244,24 +244,27 @@ class Wal(Handle):
                 break
         return last
 
-    def iterate(self, after_seq: int = 0, raw: bool = False) -> Iterator[Record]:
+    def iterate(self, after_seq: int = 0, raw: bool = False, mapped: bool = False) -> Iterator[Record]:
         """Every committed record after `after_seq`, in order, up to what is acknowledged.
 
         raw: everything that is there, in the order of the files: also COMMIT, CHECKPOINT and ABORT
         marks, records that are not committed, and the place where a log is torn (see `kind`).
 
+        mapped: sealed segments are looked at in place instead of being read, which is faster where there
+        is much. An error of the disk ends the process with a signal then, instead of raising.
+
         Raises Corrupt when all batches before the damage were given; Truncated if records were
         truncated before they were read. Goes on to the end also if the log is closed meanwhile.
         """
-        return flat(self._cursor(after_seq, raw, warns=False), records_of)
+        return flat(self._cursor(after_seq, raw, mapped, warns=False), records_of)
 
-    def tuples(self, after_seq: int = 0) -> Iterator[RecordTuple]:
+    def tuples(self, after_seq: int = 0, mapped: bool = False) -> Iterator[RecordTuple]:
         """As iterate(), but (seq, op, key, value) of each record: several times as fast."""
-        return flat(self._cursor(after_seq, False, warns=False), tuples_of)
+        return flat(self._cursor(after_seq, False, mapped, warns=False), tuples_of)
 
-    def values(self, after_seq: int = 0) -> Iterator[bytes]:
+    def values(self, after_seq: int = 0, mapped: bool = False) -> Iterator[bytes]:
         """As iterate(), but the value of each record alone: the fastest way to read."""
-        return flat(self._cursor(after_seq, False, warns=False), values_of)
+        return flat(self._cursor(after_seq, False, mapped, warns=False), values_of)
 
     def batches(self, after_seq: int = 0) -> Iterator[Batch]:
         """As iterate(), but whole batches. The first is a part of one if after_seq is inside of it."""
@@ -272,15 +275,15 @@ class Wal(Handle):
     def __iter__(self) -> Iterator[Record]:
         return self.iterate()
 
-    def cursor(self, after_seq: int = 0, raw: bool = False) -> Cursor:
+    def cursor(self, after_seq: int = 0, raw: bool = False, mapped: bool = False) -> Cursor:
         """A cursor on the records after `after_seq`: to follow a log that grows. Close it."""
-        return self._cursor(after_seq, raw, warns=True)
+        return self._cursor(after_seq, raw, mapped, warns=True)
 
-    def _cursor(self, after_seq: int, raw: bool, warns: bool) -> Cursor:
+    def _cursor(self, after_seq: int, raw: bool, mapped: bool, warns: bool) -> Cursor:
         out: List[Any] = []
         library = self._library
-        self._call(lambda wal: open_cursor(library, wal, unsigned(after_seq, 64, "after_seq"),
-                                           _native.WAL_CURSOR_RAW if raw else 0, out))
+        flags = (_native.WAL_CURSOR_RAW if raw else 0) | (_native.WAL_CURSOR_MAPPED if mapped else 0)
+        self._call(lambda wal: open_cursor(library, wal, unsigned(after_seq, 64, "after_seq"), flags, out))
         return Cursor(library, out[0], warns)
 
     # --- What it tells about itself -----------------------------------------------------------

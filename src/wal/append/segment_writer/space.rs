@@ -94,7 +94,12 @@ impl SegmentWriter {
         self.prepared = self.room.prepared();
         let mut called = false;
         let mut next = u64::MAX;
-        if self.manner() == Manner::Zeroed {
+        let zeroed = self.manner() == Manner::Zeroed;
+        if zeroed && needed - self.offset >= LARGE_LEN {
+            // Zeros ahead of large batches would be written for nothing.
+            return;
+        }
+        if zeroed {
             let limit = self.room_limit();
             if self.prepared < limit {
                 next = half_used(self.prepared);

@@ -3,12 +3,12 @@
 //! What a frame gives depends on what becomes of its batch, which for one of several frames is
 //! known only at its end: [`look_ahead`] walks there, and the frames are taken in a second pass.
 
+use super::delivery::{Delivery, Head};
 use super::entry::{mark, EntryKind, Item};
 use super::segment_end::corrupt;
 use super::Cursor;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::frame::{frame_flag, frame_type, seq_after, FrameHeader};
-use crate::format::record;
 use crate::lsn::{Lsn, Seq};
 use crate::wal::layout::segment_name;
 use crate::wal::replay::segment_reader::{Bookmark, SegmentReader, Step, StopCause};
@@ -17,24 +17,11 @@ use std::ops::Range;
 
 pub(super) enum Advance {
     Item(Item),
+    /// The records of a frame wait to be delivered.
+    Records,
     End,
     /// Going on would move the window.
     WouldRead,
-}
-
-/// The frame whose records are being delivered.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    payload: Range<usize>,
-    /// Where the next record begins, in the payload.
-    at: usize,
-    remaining: u32,
-    next_seq: Seq,
-    batch_id: Lsn,
-    time_ns: u64,
-    committed: bool,
-    /// What follows the last record: COMMIT with its number, or nothing.
-    commit_seq: Option<Seq>,
 }
 
 /// What becomes of a batch that has begun.
@@ -66,7 +53,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Whether what this frame begins stands in a later segment.
-    fn is_superseded(&self, header: &FrameHeader) -> bool {
+    pub(super) fn is_superseded(&self, header: &FrameHeader) -> bool {
         let begins = header.frame_type == frame_type::CHECKPOINT
             || header.frame_type == frame_type::BATCH && header.has(frame_flag::BEGIN);
         begins && header.first_seq >= self.seq_end
@@ -74,12 +61,10 @@ impl Standing {
 }
 
 impl Cursor {
-    /// One entry further, or as far as can be without reading.
+    /// To the next entry or frame of records, or as far as can be without reading. What was to be
+    /// delivered is.
     pub(super) fn advance(&mut self, may_read: bool) -> Result<Advance> {
         loop {
-            if let Some(item) = self.deliver() {
-                return Ok(Advance::Item(item));
-            }
             if may_read {
                 if let Some(item) = self.announce() {
                     return Ok(Advance::Item(item));
@@ -246,15 +231,18 @@ impl Cursor {
                         at: 0,
                         remaining: header.record_count,
                         next_seq: header.first_seq,
-                        batch_id,
-                        time_ns: header.time_ns,
-                        committed,
+                        head: Head {
+                            batch_id,
+                            time_ns: header.time_ns,
+                            committed,
+                        },
                         commit_seq: if ends_batch {
                             seq_after(header).map(|seq| seq - 1)
                         } else {
                             None
                         },
                     });
+                    return Ok(Some(Advance::Records));
                 }
                 Ok(None)
             }
@@ -266,54 +254,6 @@ impl Cursor {
             }
             _ => Ok(None),
         }
-    }
-
-    /// The next record of the frame being delivered, or the COMMIT behind its last.
-    fn deliver(&mut self) -> Option<Item> {
-        let standing = self.standing.as_mut()?;
-        let delivery = standing.delivery.as_mut()?;
-        while delivery.remaining > 0 {
-            let payload = standing.reader.window().get(delivery.payload.clone())?;
-            let span = record::decode(payload, delivery.at)?;
-            let seq = delivery.next_seq;
-            delivery.at = span.value_end;
-            delivery.next_seq += 1;
-            delivery.remaining -= 1;
-            if seq <= self.floor {
-                continue;
-            }
-            if delivery.committed {
-                self.floor = seq;
-            }
-            let base = delivery.payload.start;
-            return Some(Item {
-                kind: EntryKind::Record,
-                committed: delivery.committed,
-                op: span.op,
-                seq,
-                batch_id: delivery.batch_id,
-                time_ns: delivery.time_ns,
-                key_begin: base + span.key_begin,
-                value_begin: base + span.value_begin,
-                value_end: base + span.value_end,
-            });
-        }
-        let finished = standing.delivery.take()?;
-        let seq = finished.commit_seq.filter(|&seq| seq > self.floor)?;
-        if finished.committed {
-            self.floor = seq;
-        }
-        self.raw.then_some(Item {
-            kind: EntryKind::Commit,
-            committed: finished.committed,
-            op: 0,
-            seq,
-            batch_id: finished.batch_id,
-            time_ns: finished.time_ns,
-            key_begin: finished.payload.end,
-            value_begin: finished.payload.end,
-            value_end: finished.payload.end,
-        })
     }
 }
 

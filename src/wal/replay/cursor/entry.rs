@@ -3,7 +3,6 @@
 //! Inside the library an entry is an [`Item`], whose bytes are named by their place in the reader's
 //! window, so that nothing is copied before the caller sees it.
 
-use crate::error::{Error, Result};
 use crate::format::frame::FrameHeader;
 use crate::lsn::{Lsn, Seq};
 use std::ops::Range;
@@ -86,62 +85,6 @@ pub(crate) struct Item {
     pub(crate) key_begin: usize,
     pub(crate) value_begin: usize,
     pub(crate) value_end: usize,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Columns {
-    pub(super) seq: Vec<u64>,
-    pub(super) batch_id: Vec<u64>,
-    pub(super) time_ns: Vec<u64>,
-    pub(super) kind: Vec<u8>,
-    pub(super) op: Vec<u8>,
-    pub(super) committed: Vec<u8>,
-    pub(super) key_begin: Vec<u32>,
-    pub(super) value_begin: Vec<u32>,
-    pub(super) value_end: Vec<u32>,
-}
-
-impl Columns {
-    pub(super) fn clear(&mut self) {
-        self.seq.clear();
-        self.batch_id.clear();
-        self.time_ns.clear();
-        self.kind.clear();
-        self.op.clear();
-        self.committed.clear();
-        self.key_begin.clear();
-        self.value_begin.clear();
-        self.value_end.clear();
-    }
-
-    pub(super) fn push(&mut self, item: &Item, base: usize) -> Result<()> {
-        let relative = |at: usize| u32::try_from(at.saturating_sub(base)).unwrap_or(u32::MAX);
-        if self.seq.len() == self.seq.capacity() {
-            let more = self.seq.len().max(64);
-            let reserved = self.seq.try_reserve(more).is_ok()
-                && self.batch_id.try_reserve(more).is_ok()
-                && self.time_ns.try_reserve(more).is_ok()
-                && self.kind.try_reserve(more).is_ok()
-                && self.op.try_reserve(more).is_ok()
-                && self.committed.try_reserve(more).is_ok()
-                && self.key_begin.try_reserve(more).is_ok()
-                && self.value_begin.try_reserve(more).is_ok()
-                && self.value_end.try_reserve(more).is_ok();
-            if !reserved {
-                return Err(Error::no_memory("a page", more * 50));
-            }
-        }
-        self.seq.push(item.seq);
-        self.batch_id.push(item.batch_id.0);
-        self.time_ns.push(item.time_ns);
-        self.kind.push(item.kind as u8);
-        self.op.push(item.op);
-        self.committed.push(u8::from(item.committed));
-        self.key_begin.push(relative(item.key_begin));
-        self.value_begin.push(relative(item.value_begin));
-        self.value_end.push(relative(item.value_end));
-        Ok(())
-    }
 }
 
 pub(super) fn mark(

@@ -25,7 +25,11 @@ impl Cursor {
             // The file was retired and its name is in use for something else.
             return Err(truncated(number));
         }
-        reader.set_limit(self.view.limit_of(number).lsn(self.raw));
+        let limit = self.view.limit_of(number);
+        reader.set_limit(limit.lsn(self.raw));
+        if self.mapped && matches!(limit, Limit::Declared(_)) {
+            reader.map();
+        }
         self.standing = Some(Standing {
             reader,
             structure: Structure::new(header.first_seq),
@@ -58,6 +62,9 @@ impl Cursor {
         }
         let what = match cause {
             StopCause::Refused(what) => what.clone(),
+            StopCause::Limit if at < limit_lsn => {
+                "the frame that stands here would reach beyond".to_string()
+            }
             _ => "no frame stands here".to_string(),
         };
         match limit {
@@ -84,7 +91,9 @@ impl Cursor {
                 if let Some(error) = end.error {
                     return Err(error.duplicate());
                 }
-                if *cause == StopCause::Limit || at >= end.lsn {
+                // Not for the limit alone: what is acknowledged ends with a frame, so one that would reach
+                // beyond is none, and taking this for the end would lose what stands behind it.
+                if at >= end.lsn {
                     return Ok(false);
                 }
                 Err(corrupt(

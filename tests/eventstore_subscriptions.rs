@@ -1,0 +1,236 @@
+//! Following the event store: a subscriber gets every event of its selection once, in order, however
+//! many threads append, whoever waits is woken, and who does not pull costs the writer nothing.
+
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use duralog::eventstore::{
+    AppendRequest, EventStore, EventStoreOptions, NewEvent, Query, QueryItem, Selection,
+    SubscribeFrom, Subscription,
+};
+use duralog::vfs::sim::SimDisk;
+use duralog::{Durability, ErrorKind, SyncMode, WalOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn event<'a>(stream: &'a str, event_type: &'a str, data: &'a [u8]) -> NewEvent<'a> {
+    NewEvent {
+        stream,
+        event_type,
+        data,
+        ..NewEvent::default()
+    }
+}
+
+/// Segments as small as they can be, and no syncs to wait for.
+fn options() -> EventStoreOptions {
+    EventStoreOptions {
+        wal: WalOptions {
+            segment_bytes_max: 64 << 10,
+            sync_mode: SyncMode::Manual,
+            ..WalOptions::default()
+        },
+        ..EventStoreOptions::default()
+    }
+}
+
+fn open(dir: &Path) -> EventStore {
+    EventStore::open(dir, &EventStoreOptions::default()).unwrap()
+}
+
+fn append(store: &EventStore, event: NewEvent<'_>) {
+    let request = AppendRequest {
+        events: &[event],
+        ..AppendRequest::default()
+    };
+    store.append(&request, Durability::AsOpened).unwrap();
+}
+
+#[test]
+fn a_subscriber_misses_nothing_and_sees_nothing_twice_while_threads_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = EventStore::open(&path, &options()).unwrap();
+    let (threads, each) = (8u64, 2_000u64);
+    let even = Selection::Query(Query {
+        items: vec![QueryItem {
+            types: vec!["Even".into()],
+            tags: vec![],
+        }],
+    });
+    std::thread::scope(|scope| {
+        let mut begun = Vec::new();
+        for thread in 0..threads {
+            let store = &store;
+            begun.push(scope.spawn(move || {
+                let stream = format!("s-{thread}");
+                for number in 0..each {
+                    let kind = if number % 2 == 0 { "Even" } else { "Odd" };
+                    append(store, event(&stream, kind, &number.to_le_bytes()));
+                }
+            }));
+        }
+        for (selection, step) in [(Selection::All, 1), (even, 2)] {
+            let store = &store;
+            begun.push(scope.spawn(move || {
+                let total = threads * each / step;
+                let mut seen = 0;
+                let mut last = 0;
+                let mut next = vec![0u64; threads as usize];
+                while seen < total {
+                    // A new subscription every now and then, from the saved position.
+                    let name = format!("consumer-{step}");
+                    let mut subscription = store
+                        .subscribe(selection.clone(), &SubscribeFrom::Saved, Some(&name))
+                        .unwrap();
+                    for _ in 0..20 {
+                        let wait = Some(Duration::from_secs(10));
+                        let page = subscription.next_page(100, wait).unwrap();
+                        for event in page.iter() {
+                            assert!(event.position > last);
+                            assert!(step == 2 || event.position == last + 1);
+                            last = event.position;
+                            seen += 1;
+                            let thread: usize = event.stream[2..].parse().unwrap();
+                            let number = u64::from_le_bytes(event.data.try_into().unwrap());
+                            assert_eq!(number, next[thread]);
+                            next[thread] += step;
+                        }
+                        subscription.ack(last).unwrap();
+                        if seen == total {
+                            break;
+                        }
+                    }
+                }
+            }));
+        }
+        // ThreadSanitizer sees who waits for a thread, but not the end of a scope.
+        begun.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert_eq!(store.last_position().unwrap(), threads * each);
+    let segments = store.wal().stat().unwrap().segment_count;
+    assert!(segments > 10, "{segments} segments");
+}
+
+#[test]
+fn a_waiting_subscription_is_woken_by_an_append_a_cancellation_and_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    append(&store, event("a", "T", b""));
+    let mut subscription = store
+        .subscribe(Selection::All, &SubscribeFrom::End, None)
+        .unwrap();
+    let none = subscription.next_page(10, Some(Duration::ZERO));
+    assert!(none.unwrap().is_empty());
+    let forever = |subscription: &mut Subscription| {
+        let page = subscription.next_page(10, None);
+        page.map(|page| page.iter().map(|event| event.position).collect::<Vec<_>>())
+    };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| forever(&mut subscription));
+        std::thread::sleep(Duration::from_millis(50));
+        append(&store, event("a", "T", b""));
+        assert_eq!(waiting.join().unwrap().unwrap(), [2]);
+    });
+    let canceller = subscription.canceller();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| forever(&mut subscription));
+        std::thread::sleep(Duration::from_millis(50));
+        canceller.cancel();
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopped);
+    });
+    let mut subscription = store
+        .subscribe(Selection::All, &SubscribeFrom::After(1), None)
+        .unwrap();
+    assert_eq!(forever(&mut subscription).unwrap(), [2]);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| forever(&mut subscription));
+        std::thread::sleep(Duration::from_millis(50));
+        store.close().unwrap();
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let mut subscription = store
+        .subscribe(Selection::All, &SubscribeFrom::Beginning, None)
+        .unwrap();
+    let fd = subscription.fd().unwrap();
+    let readable = |millis: i32| {
+        let mut poll = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, millis) == 1 }
+    };
+    let now = Some(Duration::ZERO);
+    for round in 1..=5u64 {
+        while readable(0) {
+            if subscription.next_page(10, now).unwrap().is_empty() {
+                break;
+            }
+        }
+        assert!(!readable(20), "nothing is new");
+        for _ in 0..3 {
+            append(&store, event("a", "T", b""));
+        }
+        assert!(readable(1000));
+        assert_eq!(subscription.next_page(2, now).unwrap().len(), 2);
+        assert!(readable(0), "one is left");
+        assert_eq!(subscription.next_page(2, now).unwrap().len(), 1);
+        assert_eq!(subscription.position(), 3 * round);
+    }
+}
+
+/// Whoever appends here is who should pull: if it waited for that, it would wait for ever.
+#[test]
+fn a_subscriber_that_does_not_pull_costs_the_writer_nothing() {
+    const COUNT: u64 = 20_000;
+    let calls = [false, true].map(|is_followed| {
+        let disk = SimDisk::new(1);
+        let store = EventStore::open_on(Arc::new(disk.clone()), "/store", &options()).unwrap();
+        let subscribe = || store.subscribe(Selection::All, &SubscribeFrom::Beginning, None);
+        let mut slow = is_followed.then(|| subscribe().unwrap());
+        let fd = slow.as_mut().map(|slow| slow.fd().unwrap());
+        append(&store, event("a", "T", b""));
+        if let Some(slow) = &mut slow {
+            for len in [1, 0] {
+                let page = slow.next_page(10, Some(Duration::ZERO)).unwrap();
+                assert_eq!(page.len(), len);
+            }
+        }
+        disk.reset_counts();
+        for number in 0..COUNT {
+            append(&store, event("a", "T", &number.to_le_bytes()));
+        }
+        let calls = disk.counts().total();
+        if let (Some(slow), Some(fd)) = (&mut slow, fd) {
+            // It was told once that there is something, not once for each event.
+            let mut rung = 0u64;
+            // SAFETY: reading an eventfd takes 8 bytes, which `rung` has.
+            let read = unsafe { libc::read(fd, (&raw mut rung).cast(), 8) };
+            assert_eq!((read, rung), (8, 1));
+            let mut seen = 1;
+            while seen < 1 + COUNT {
+                for event in slow.next_page(1_000, Some(Duration::ZERO)).unwrap().iter() {
+                    seen += 1;
+                    assert_eq!(event.position, seen);
+                }
+            }
+        }
+        calls
+    });
+    assert_eq!(calls[0], calls[1], "calls on the disk");
+}
