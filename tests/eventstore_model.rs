@@ -177,7 +177,7 @@ impl Run<'_> {
             tally,
             ..
         } = self;
-        match rng.below(1200) {
+        match rng.below(1210) {
             0..=599 => {
                 let request = maker.request(model);
                 let durability = if rng.percent(2) {
@@ -232,7 +232,7 @@ impl Run<'_> {
             1150..=1164 => snapshots.save(bench.store(), model, rng),
             1165..=1189 => snapshots.compare(bench.store(), rng),
             1190 => snapshots.delete(bench.store(), rng),
-            1191..=1194 => snapshots.harm(bench, rng),
+            1191..=1204 => snapshots.harm(bench, rng),
             _ => {}
         }
     }

@@ -194,6 +194,35 @@ fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
     }
 }
 
+/// It looks for more all the time, so that most events come while it finds that there are none.
+#[test]
+fn a_subscriber_that_is_always_at_the_end_misses_nothing() {
+    const COUNT: u64 = 20_000;
+    let disk = SimDisk::new(1);
+    let store = EventStore::open_on(Arc::new(disk), "/store", &options()).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..COUNT {
+                append(&store, event("a", "T", &number.to_le_bytes()));
+            }
+        });
+        let mut subscription = store
+            .subscribe(Selection::All, &SubscribeFrom::End, None)
+            .unwrap();
+        let mut seen = subscription.position();
+        while seen < COUNT {
+            let page = subscription.next_page(10, Some(Duration::ZERO)).unwrap();
+            for event in page.iter() {
+                assert_eq!(event.position, seen + 1);
+                seen += 1;
+            }
+            let position = subscription.position();
+            assert_eq!(position, seen, "passed over what it did not give");
+        }
+        writer.join().unwrap();
+    });
+}
+
 /// Whoever appends here is who should pull: if it waited for that, it would wait for ever.
 #[test]
 fn a_subscriber_that_does_not_pull_costs_the_writer_nothing() {

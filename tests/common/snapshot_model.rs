@@ -12,16 +12,16 @@ use crate::store_maker::{below, pick};
 use crate::store_model::Model;
 use duralog::eventstore::{EventStore, Snapshot};
 use duralog::format::checksum::crc32;
+use duralog::format::digest::Digest;
 use duralog::vfs::sim::Rng;
 use duralog::ErrorKind;
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const KEYS: [&[u8]; 3] = [b"balance", b"b", &[7; 1024]];
 const FINGERPRINTS: [&[u8]; 3] = [b"", b"v1", b"v2"];
 /// Of one key; older ones are deleted.
 const KEPT: usize = 4;
-const HEADER_LEN: usize = 96;
 /// Where fields of the header stand that say of which log, version and state it is.
 const TELLING_FIELDS: [usize; 6] = [16, 32, 40, 48, 56, 64];
 
@@ -85,6 +85,16 @@ impl Snapshots {
         let (key, fingerprint) = (pick(rng, &KEYS), pick(rng, &FINGERPRINTS));
         let any = rng.below(13);
         let version_max = pick(rng, &[any, any, u64::MAX]);
+        self.compare_one(store, key, version_max, fingerprint);
+    }
+
+    fn compare_one(
+        &mut self,
+        store: &EventStore,
+        key: &[u8],
+        version_max: u64,
+        fingerprint: &[u8],
+    ) {
         let of_key = self.kept.get(key);
         let expected = of_key.and_then(|of_key| {
             let newest = of_key.range(..=version_max).rev();
@@ -135,67 +145,58 @@ impl Snapshots {
         self.kept.clear();
     }
 
-    /// Does harm to the file of a snapshot.
+    /// Does harm to the file of a snapshot, and asks for it.
     pub(crate) fn harm(&mut self, bench: &Bench, rng: &mut Rng) {
-        let files = files(bench);
-        if files.is_empty() {
+        let all = self.kept.iter().flat_map(|(key, of_key)| {
+            let of_key = of_key.iter();
+            of_key.map(move |(version, kept)| (key.clone(), *version, kept.spoilt))
+        });
+        let all: Vec<(Vec<u8>, u64, bool)> = all.collect();
+        if all.is_empty() {
             return;
         }
-        let path = &files[below(rng, files.len())];
-        let (Some(before), Some(version)) = (bench.read(path), version_of(path)) else {
-            return;
-        };
+        let (key, version, spoilt) = &all[below(rng, all.len())];
         // What is harmed already might become whole by being harmed again.
-        let Some(of_key) = key_of(&before).and_then(|key| self.kept.get_mut(key)) else {
+        if *spoilt {
             return;
-        };
-        let Some(kept) = of_key.get_mut(&version).filter(|kept| !kept.spoilt) else {
-            return;
-        };
+        }
+        let path = file_of(bench, key, *version);
+        let before = bench.read(&path).unwrap();
         self.harmed += 1;
-        match rng.below(5) {
-            0 => {
-                bench.vfs.unlink(path).unwrap();
-                of_key.remove(&version);
-                return;
-            }
-            1 => {
+        match rng.below(6) {
+            0 => bench.vfs.unlink(&path).unwrap(),
+            1 | 2 => {
                 let mut other = before.clone();
                 other[pick(rng, &TELLING_FIELDS)] ^= 1 << rng.below(8);
                 let crc = crc32(&other[16..]);
                 other[12..16].copy_from_slice(&crc.to_le_bytes());
-                bench.write(path, &other);
+                bench.write(&path, &other);
             }
-            2 => {
-                let other = bench.read(&files[below(rng, files.len())]);
-                bench.write(path, &other.unwrap());
+            3 => {
+                let (key, version, _) = &all[below(rng, all.len())];
+                let other = bench.read(&file_of(bench, key, *version));
+                bench.write(&path, &other.unwrap());
             }
-            _ => bench.harm_file(rng, path).unwrap(),
+            _ => bench.harm_file(rng, &path).unwrap(),
         }
-        kept.spoilt = bench.read(path).as_ref() != Some(&before);
+        let of_key = self.kept.get_mut(key).unwrap();
+        let kept = of_key.get_mut(version).unwrap();
+        let fingerprint = kept.saved.fingerprint.clone();
+        match bench.read(&path) {
+            Some(after) => kept.spoilt = after != before,
+            None => drop(of_key.remove(version)),
+        }
+        self.compare_one(bench.store(), key, *version, &fingerprint);
     }
 }
 
-/// The files of all snapshots, in order.
-fn files(bench: &Bench) -> Vec<PathBuf> {
-    let root = bench.path.join("snapshots");
-    let names = |dir: &Path| bench.vfs.list(dir).unwrap_or_default();
-    let mut files = Vec::new();
-    for folder in names(&root) {
-        let dir = root.join(folder.name);
-        files.extend(names(&dir).into_iter().map(|entry| dir.join(entry.name)));
-    }
-    files.sort_unstable();
-    files
-}
-
-fn version_of(path: &Path) -> Option<u64> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".snap")?;
-    name.split_once('-')?.1.parse().ok()
-}
-
-/// The key that stands in the file of a snapshot.
-fn key_of(bytes: &[u8]) -> Option<&[u8]> {
-    let len = u64::from_le_bytes(bytes.get(72..80)?.try_into().unwrap());
-    bytes.get(HEADER_LEN..)?.get(..usize::try_from(len).ok()?)
+/// The file of a snapshot: its name is made of the digest of its key.
+fn file_of(bench: &Bench, key: &[u8], version: u64) -> PathBuf {
+    let mut digest = Digest::default();
+    digest.update(key);
+    let digest = digest.finish();
+    let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let (folder, stem) = name.split_at(2);
+    let folder = bench.path.join("snapshots").join(folder);
+    folder.join(format!("{stem}-{version:020}.snap"))
 }
