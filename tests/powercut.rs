@@ -416,7 +416,7 @@ fn flights(name: &'static str, mode: &str) {
     recorded.has_no_bad_state(500, &check);
     let writer = recorded.path("powercut_threads");
     let recover = shell(&[text(&writer), "log", "1", "0", mode]);
-    recorded.recovers_from_its_recovery(&recover, &check);
+    recorded.recovers_from_its_recovery(15, &recover, &check);
 }
 
 #[test]
