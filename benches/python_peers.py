@@ -170,8 +170,8 @@ def replay(contender, work, fixtures, count, values_only):
     tell_rate("records", count, meter)
 
 
-def event_store(fixtures):
-    return duralog().EventStore(os.path.join(fixtures, "events", "store"), read_only=True)
+def event_store(fixtures, mapped=False):
+    return duralog().EventStore(os.path.join(fixtures, "events", "store"), read_only=True, mapped=mapped)
 
 
 SELECT = "SELECT position, stream, version, type, time, data FROM events"
@@ -193,12 +193,12 @@ def event_scan(contender, fixtures, count, events, tuples):
     tell_rate("events", count, meter)
 
 
-def event_streams(contender, fixtures, reads, events):
+def event_streams(contender, fixtures, reads, events, mapped):
     streams = events // EVENTS_PER_STREAM
     names = [f"account-{number * 7919 % streams:06}" for number in range(reads)]
     found = 0
     if contender == "duralog":
-        with event_store(fixtures) as store:
+        with event_store(fixtures, mapped) as store:
             with Meter() as meter:
                 for name in names:
                     found += len(list(store.read_stream(name)))
@@ -224,8 +224,8 @@ def main():
         event_scan(contender, fixtures, count, events, False)
     elif workload == "py-es-tuples":
         event_scan(contender, fixtures, count, events, True)
-    elif workload == "py-es-stream-100":
-        event_streams(contender, fixtures, reads, events)
+    elif workload in ("py-es-stream-100", "py-es-stream-100-mapped"):
+        event_streams(contender, fixtures, reads, events, workload.endswith("mapped"))
     else:
         sys.exit(f"no workload {workload!r}")
 

@@ -495,6 +495,19 @@ pub const WORKLOADS: &[Workload] = &[
         )],
         python: true,
     },
+    Workload {
+        name: "py-es-stream-100-mapped",
+        what: "the same, read through mappings",
+        contenders: PAIR,
+        fixtures: &[Events],
+        rows: &[less(
+            "py-es-stream-100-mapped",
+            "us",
+            "us per stream",
+            &[AtMost(108.0)],
+        )],
+        python: true,
+    },
     workload(
         "es-open-clean",
         "opening the store after a clean close, up to its first answer",

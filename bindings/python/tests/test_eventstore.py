@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import random
+import shutil
 import threading
 import unittest
 import uuid
@@ -32,6 +33,41 @@ def positions(events):
 
 def numbered(count, stream="a", kind="T"):
     return [NewEvent(stream, kind, b"%d" % number) for number in range(count)]
+
+
+
+class Opening(Case):
+    def fill(self):
+        with EventStore(self.path, sync="manual") as store:
+            for number in range(20):
+                store.append([NewEvent(f"account-{number % 3}", "opened", b"%d" % number) for _ in range(100)])
+
+    def test_mapped_reading_gives_the_same(self):
+        self.fill()
+        with EventStore(self.path) as plain:
+            expected = list(plain.tuples())
+            one = [event.data for event in plain.read_stream("account-1")]
+        for read_only in (False, True):
+            with EventStore(self.path, mapped=True, read_only=read_only) as store:
+                self.assertEqual(list(store.tuples()), expected)
+                self.assertEqual([event.data for event in store.read_stream("account-1")], one)
+                stat = store.stat()
+                self.assertEqual(stat.last_position, 2000)
+                self.assertEqual(stat.work_total, 0)
+
+    def test_progress_is_told_while_the_index_is_made_and_can_stop_it(self):
+        self.fill()
+        shutil.rmtree(os.path.join(self.path, "index"))
+        with self.assertRaises(InterruptedError):
+            EventStore(self.path, progress=lambda done, total: False)
+        with self.assertRaises(ZeroDivisionError):
+            EventStore(self.path, progress=lambda done, total: 1 // 0)
+        told = []
+        with EventStore(self.path, progress=lambda done, total: told.append((done, total))) as store:
+            self.assertEqual(store.stat().last_position, 2000)
+        self.assertTrue(told)
+        self.assertEqual(told, sorted(told))
+        self.assertLessEqual(told[-1][0], told[-1][1])
 
 
 class Appending(Case):

@@ -22,6 +22,7 @@ from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, New
                       event_of, event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
 from ._handles import Handle, last_error
 from ._records import BytesLike, to_bytes, unsigned
+from ._repair import Progress, progress_callback
 from ._reports import RecoveryReport, Stat, named, recovery_report_of, stat_of
 from ._subscription import Subscription, check_timeout
 from ._wal import BATCH_STATUSES, PathLike, path_bytes, wal_options
@@ -64,16 +65,29 @@ class _Names(Pages):
 
 @dataclass(frozen=True)
 class EventStoreStat:
-    """log_id: identity of the store, as long as it exists. last_position: how many events there are."""
+    """log_id: identity of the store, as long as it exists. last_position: how many events there are.
+
+    run_count: files of the index. memory_events: events that none of them covers yet. work_done, work_total: what
+    is being merged in the background, in keys, and of how many at most; 0 while nothing is.
+    """
 
     log_id: bytes
     last_position: int
+    run_count: int
+    memory_events: int
+    work_done: int
+    work_total: int
 
 
 class EventStore(Handle):
     """An open event store, in the directory `path`. Used by any number of threads at once.
 
-    It is a log, and all choices are those of `Wal`. Only an EventStore may write to it.
+    It is a log, and its choices are those of `Wal`. Only an EventStore may write to it.
+
+    mapped: events and index are read through mappings of their files: scattered events come about twice as fast,
+    but a medium that does not give what it holds ends the program with a signal instead of an exception.
+    progress: called while the index is made, if it was deleted, with the bytes of the log that it covers and of how
+    many. If it returns False, opening ends with InterruptedError.
     """
 
     _kind = "event store"
@@ -82,7 +96,8 @@ class EventStore(Handle):
     def __init__(self, path: PathLike, *, read_only: bool = False,
                  must_exist: bool = False, must_create: bool = False, sync: "SyncMode" = "every",
                  sync_interval_batches: int = 0, sync_interval_ms: int = 0, segment_bytes_max: int = 0,
-                 recovery: "RecoveryPolicy" = "default", application_id: int = 0) -> None:
+                 recovery: "RecoveryPolicy" = "default", application_id: int = 0, mapped: bool = False,
+                 progress: Optional[Progress] = None) -> None:
         directory = path_bytes(path)
         self._path = os.fsdecode(directory)
         wal = wal_options(read_only=read_only, must_exist=must_exist, must_create=must_create, sync=sync,
@@ -90,9 +105,16 @@ class EventStore(Handle):
                           segment_bytes_max=segment_bytes_max, recovery=recovery, application_id=application_id)
         options = _native.eventstore_options_t()
         options.wal = addressof(wal)
+        options.flags = _native.EVENTSTORE_MAPPED if mapped else 0
+        raised: List[BaseException] = []
+        options.progress = progress_callback(progress, raised)
         library = _native.library()
         store = c_void_p()
         status = library.eventstore_open(directory, options, byref(store))
+        if raised:
+            raise raised[0]
+        if status == _native.DURALOG_STOPPED:
+            raise InterruptedError(f"opening {self._path} was stopped")
         if status < 0:
             raise last_error(library, status)
         super().__init__(library, store.value, library.eventstore_close)
@@ -440,7 +462,8 @@ class EventStore(Handle):
         """What is known of the store, as it is now."""
         found = _native.eventstore_stat_t()
         self._call(self._library.eventstore_stat, byref(found))
-        return EventStoreStat(bytes(found.log_id), found.last_position)
+        return EventStoreStat(bytes(found.log_id), found.last_position, found.run_count, found.memory_events,
+                              found.work_done, found.work_total)
 
     def wal_stat(self) -> Stat:
         """Counters and marks of the log underneath."""

@@ -1,8 +1,8 @@
 """Whole logs, without a handle: verify one, repair one.
 
-These are the only calls back from the library into Python. They come now and then, so their price does
-not matter, but an exception must not leave one (C can't pass it on): it is kept, the walk is stopped,
-and the exception goes on from here.
+These, and opening an event store, are the only calls back from the library into Python. They come now and
+then, so their price does not matter, but an exception must not leave one (C can't pass it on): it is kept,
+the work is stopped, and the exception goes on from here.
 """
 
 from __future__ import annotations
@@ -51,21 +51,28 @@ def repair(path: PathLike, progress: Optional[Progress] = None) -> Optional[Repa
 
 def _walk(name: str, path: PathLike, progress: Optional[Progress], *reports: _native.wal_recovery_report_t) -> bool:
     raised: List[BaseException] = []
-
-    def callback(user_data: Optional[int], done: int, total: int) -> int:
-        try:
-            return int(progress is not None and progress(done, total) is False)
-        except BaseException as error:
-            raised.append(error)
-            return 1
-
     directory = path_bytes(path)
     library = _native.library()
-    # CFUNCTYPE without a function is NULL.
-    called = _native.wal_progress_callback_t() if progress is None else _native.wal_progress_callback_t(callback)
+    called = progress_callback(progress, raised)
     status: int = getattr(library, name)(directory, called, None, *map(byref, reports))
     if raised:
         raise raised[0]
     if status < 0:
         raise last_error(library, status)
     return status != _native.DURALOG_STOPPED
+
+
+def progress_callback(progress: Optional[Progress], raised: List[BaseException]) -> Any:
+    """The function for C that calls `progress`, to be kept as long as C may call it; what `progress` raises
+    is put into `raised`, and stops the work."""
+    if progress is None:
+        return _native.wal_progress_callback_t()  # without a function it is NULL
+
+    def callback(user_data: Optional[int], done: int, total: int) -> int:
+        try:
+            return int(progress(done, total) is False)
+        except BaseException as error:
+            raised.append(error)
+            return 1
+
+    return _native.wal_progress_callback_t(callback)
