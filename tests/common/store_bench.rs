@@ -177,6 +177,8 @@ impl Bench {
         if self.kept.is_empty() {
             return;
         }
+        // A power cut may have taken it.
+        let _ = self.vfs.create_dir(&dir);
         for _ in 0..rng.below(4) {
             let (name, bytes) = &self.kept[below(rng, self.kept.len())];
             let name = match rng.below(8) {
