@@ -518,10 +518,13 @@ fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
         all.snapshots_harmed,
         begun.elapsed().as_secs_f64()
     ));
-    assert!(all.verdicts.len() == 5, "each kind of answer was given");
-    assert!(all.runs > 0, "runs were made");
-    assert!(all.drained > 0 && all.snapshots_loaded > 0 && all.snapshots_harmed > 0);
-    assert!(runs == 1 || all.lost > 0, "power cuts lost something");
+    // One run alone, of a seed that failed, may not have it all.
+    if runs > 1 {
+        assert!(all.verdicts.len() == 5, "each kind of answer was given");
+        assert!(all.runs > 0, "runs were made");
+        assert!(all.drained > 0 && all.snapshots_loaded > 0 && all.snapshots_harmed > 0);
+        assert!(all.lost > 0, "power cuts lost something");
+    }
 }
 
 /// Names the seed of a run that fails.

@@ -147,19 +147,16 @@ impl Snapshots {
 
     /// Does harm to the file of a snapshot, and asks for it.
     pub(crate) fn harm(&mut self, bench: &Bench, rng: &mut Rng) {
-        let all = self.kept.iter().flat_map(|(key, of_key)| {
-            let of_key = of_key.iter();
-            of_key.map(move |(version, kept)| (key.clone(), *version, kept.spoilt))
-        });
-        let all: Vec<(Vec<u8>, u64, bool)> = all.collect();
-        if all.is_empty() {
-            return;
-        }
-        let (key, version, spoilt) = &all[below(rng, all.len())];
         // What is harmed already might become whole by being harmed again.
-        if *spoilt {
+        let whole = self.kept.iter().flat_map(|(key, of_key)| {
+            let whole = of_key.iter().filter(|(_, kept)| !kept.spoilt);
+            whole.map(move |(version, _)| (key.clone(), *version))
+        });
+        let whole: Vec<(Vec<u8>, u64)> = whole.collect();
+        if whole.is_empty() {
             return;
         }
+        let (key, version) = &whole[below(rng, whole.len())];
         let path = file_of(bench, key, *version);
         let before = bench.read(&path).unwrap();
         self.harmed += 1;
@@ -173,7 +170,7 @@ impl Snapshots {
                 bench.write(&path, &other);
             }
             3 => {
-                let (key, version, _) = &all[below(rng, all.len())];
+                let (key, version) = &whole[below(rng, whole.len())];
                 let other = bench.read(&file_of(bench, key, *version));
                 bench.write(&path, &other.unwrap());
             }
