@@ -413,7 +413,7 @@ fn flights(name: &'static str, mode: &str) {
     say(&format!(
         "powercut, {name}: {durable} durable writes, {overlapping} begun beside another"
     ));
-    recorded.has_no_bad_state(300, &check);
+    recorded.has_no_bad_state(200, &check);
     let writer = recorded.path("powercut_threads");
     let recover = shell(&[text(&writer), "log", "1", "0", mode]);
     recorded.recovers_from_its_recovery(8, &recover, &check);

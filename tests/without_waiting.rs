@@ -21,7 +21,7 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
-use duralog::vfs::sim::SimDisk;
+use duralog::vfs::sim::{Call, SimDisk};
 use duralog::{
     BatchSource, BatchStatus, Durability, EntryKind, Error, ErrorKind, OpenHow, Receipt, Record,
     SyncMode, Wal, WalOptions,
@@ -30,7 +30,7 @@ use process::{again, read_only, say, seed, Random, Reporter, PATIENCE};
 use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 /// Runs `work` in a thread of its own and fails if it takes too long.
@@ -115,23 +115,32 @@ fn many_batches(threads: u64, groups: u32) {
     let options = options(SyncMode::Every, groups, 0);
     let wal = Wal::open(&path, &options).unwrap();
     let begun = Instant::now();
-    let texts = Mutex::new(vec![String::new(); 10_000]);
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let (wal, texts) = (&wal, &texts);
-            scope.spawn(move || {
-                let mut last = 0;
-                for batch in 0..BATCHES / threads {
-                    let text = format!("{thread}/{batch}");
-                    let ticket = append_later(wal, text.clone()).unwrap();
-                    assert!(ticket > last, "tickets of a thread grow");
-                    last = ticket;
-                    texts.lock().unwrap()[usize::try_from(ticket - 1).unwrap()] = text;
-                }
-            });
-        }
+    let mut texts = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|thread| {
+                let wal = &wal;
+                scope.spawn(move || {
+                    let mut tickets: Vec<(u64, String)> = Vec::new();
+                    for batch in 0..BATCHES / threads {
+                        let text = format!("{thread}/{batch}");
+                        let ticket = append_later(wal, text.clone()).unwrap();
+                        let last = tickets.last().map_or(0, |(ticket, _)| *ticket);
+                        assert!(ticket > last, "tickets of a thread grow");
+                        tickets.push((ticket, text));
+                        if batch % 20 == 0 {
+                            // Else all of them are one group, which is too large to fly.
+                            std::thread::sleep(Duration::from_micros(20));
+                        }
+                    }
+                    tickets
+                })
+            })
+            .collect();
+        let all = threads.into_iter().flat_map(|t| t.join().unwrap());
+        all.collect::<Vec<(u64, String)>>()
     });
-    let texts = texts.into_inner().unwrap();
+    texts.sort_unstable();
+    assert!(texts.iter().map(|(ticket, _)| *ticket).eq(1..=BATCHES));
     let mut receipts: Vec<Receipt> = Vec::new();
     for ticket in 1..=BATCHES {
         let receipt = told(&wal, ticket);
@@ -158,8 +167,8 @@ fn many_batches(threads: u64, groups: u32) {
     assert!(!wal.recovery_report().repaired);
     let found = records(&wal);
     assert_eq!(found.len(), texts.len());
-    for (receipt, (text, found)) in receipts.iter().zip(texts.iter().zip(found)) {
-        assert_eq!(found, (receipt.batch_id.0, receipt.first_seq, text.clone()));
+    for (receipt, ((_, text), found)) in receipts.iter().zip(texts.into_iter().zip(found)) {
+        assert_eq!(found, (receipt.batch_id.0, receipt.first_seq, text));
     }
 }
 
@@ -277,6 +286,36 @@ fn threads_that_wait_and_batches_without_share_the_log() {
         let texts = later.map(|(_, _, text)| text);
         assert!(texts.eq((0..1_000).map(|batch| format!("later/{batch}"))));
     });
+}
+
+#[test]
+fn readers_see_a_group_in_flight_when_it_has_landed() {
+    let disk = SimDisk::new(1);
+    let shared = Arc::new(disk.clone());
+    let options = options(SyncMode::Every, 4, 0);
+    let wal = Arc::new(Wal::open_on(shared.clone(), "/log", &options).unwrap());
+    let reader = Arc::new(Wal::open_on(shared, "/log", &read_only()).unwrap());
+    let append_two = || {
+        append_later(&wal, "text".to_string()).unwrap();
+        append_later(&wal, "text".to_string()).unwrap()
+    };
+    // The first group fills its block, so that the second can fly.
+    wal.wait_for(append_two(), None).unwrap();
+    let syncs = disk.counts().of(Call::SyncData);
+    let (beside, other) = (Arc::clone(&wal), Arc::clone(&reader));
+    let (sender, seen) = mpsc::channel();
+    let ticket = append_two();
+    disk.during_next_sync(move || {
+        let end = beside.stat().unwrap().durable_lsn;
+        let found = (records(&beside).len(), records(&other).len());
+        sender.send((found, end)).unwrap();
+    });
+    let receipt = wal.wait_for(ticket, None).unwrap().unwrap();
+    let (found, durable_lsn) = seen.recv().unwrap();
+    assert_eq!(found, (2, 2));
+    assert!(durable_lsn < receipt.batch_id);
+    assert_eq!((records(&wal).len(), records(&reader).len()), (4, 4));
+    assert_eq!(disk.counts().of(Call::SyncData), syncs, "it flew");
 }
 
 #[test]

@@ -135,6 +135,7 @@ LOG_MUTANTS = (
     Mutant("ticket is told twice", TICKETS, "        let mut settled = self.untold.drain(..=last);\n        let told = settled.len() as u64;\n        let result = settled.next_back().flatten();\n        drop(settled);\n", "        let result = self.untold.get(last)?.as_ref().map(|told| told.as_ref().map(|told| *told).map_err(Error::duplicate));\n        let (told, first_failed) = (0, None::<usize>);\n"),
     Mutant("ticket is settled by its append", TICKETS, "self.untold.push_back(None);", "self.untold.push_back(Some(Ok(Receipt::default())));\n        self.settled += 1;"),
     Mutant("failure of a ticket is passed over", TICKETS, "        let last = first_failed.unwrap_or(index);", "        let last = first_failed.map_or(index, |_| index);"),
+    Mutant("who rings while the bell is silenced is not heard", "src/vfs/bell.rs", "        self.fd.drain();\n        self.rung.swap(false, Ordering::SeqCst);", "        if self.rung.swap(false, Ordering::SeqCst) {\n            self.fd.drain();\n        }"),
     Mutant("nobody rings when a ticket is settled", TICKETS, "            ring();", "            let _ = ring;"),
     Mutant("what nobody leads stays after a failure", COMMITTER, "while state.open.wanted && self.may_lead(&state) {", "while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {"),
     Mutant("woken threads still count as waiting", COMMITTER, "            state.waiting[slot(ticket)] = 0;\n", ""),

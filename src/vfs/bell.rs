@@ -31,8 +31,9 @@ impl Bell {
 
     /// To be called before looking for what is new: what comes later rings again.
     pub(crate) fn silence(&self) {
-        if self.rung.swap(false, Ordering::SeqCst) {
-            self.fd.drain();
-        }
+        // In this order: the other way round, who rings in between is not heard and takes himself
+        // for heard. This way he does not signal, and is in time to be seen.
+        self.fd.drain();
+        self.rung.swap(false, Ordering::SeqCst);
     }
 }

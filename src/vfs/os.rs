@@ -768,6 +768,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bell_that_is_rung_while_it_is_silenced_is_heard() {
+        use crate::vfs::bell::Bell;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        const RINGS: u64 = 300_000;
+        let bell = Bell::new().unwrap();
+        let happened = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..RINGS {
+                    happened.fetch_add(1, Ordering::SeqCst);
+                    bell.ring();
+                }
+            });
+            while happened.load(Ordering::SeqCst) < RINGS {
+                let mut poll = libc::pollfd {
+                    fd: bell.fd(),
+                    events: libc::POLLIN,
+                    revents: 0,
+                };
+                // SAFETY: one structure, which lives through the call.
+                let readable = unsafe { libc::poll(&raw mut poll, 1, 20_000) } == 1;
+                bell.silence();
+                let seen = happened.load(Ordering::SeqCst);
+                assert!(readable, "nobody rings after {seen} of {RINGS}");
+            }
+        });
+    }
+
+    #[test]
     fn copy_on_write_is_known_by_the_file_system_and_by_the_flag_of_the_file() {
         let (ext4, xfs, tmpfs) = (0xEF53, 0x5846_5342, 0x0102_1994);
         for file_system in [ext4, xfs, tmpfs, 0] {

@@ -9,6 +9,7 @@ use super::*;
 use crate::format::frame::{frame_flag, frame_type};
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+// The locks that ThreadSanitizer sees are those of `crate::sync`, which come with `super`.
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -27,8 +28,8 @@ enum End {
 /// What the test and the stand-in share.
 #[derive(Default)]
 struct Disk {
-    told: std::sync::Mutex<Told>,
-    changed: std::sync::Condvar,
+    told: Mutex<Told>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -45,7 +46,7 @@ struct Told {
 }
 
 impl Disk {
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
