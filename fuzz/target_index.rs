@@ -31,7 +31,8 @@ fn open(disk: &SimDisk, how: OpenHow) -> Result<EventStore, Error> {
             ..WalOptions::default()
         },
         index: IndexLimits {
-            freeze_events: 6,
+            // An event, a saved position and a value each.
+            freeze_events: 3 * 6,
             // What was made is merged further when it is opened again.
             tier_runs: if how == OpenHow::MustCreate { 4 } else { 3 },
             close_events: 1,

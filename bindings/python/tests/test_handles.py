@@ -26,7 +26,9 @@ class Closing(Case):
         self.assertTrue(wal.closed)
         calls = {
             "append": lambda: wal.append(b""), "delete": lambda: wal.delete(b""),
-            "append_batch": lambda: wal.append_batch([b""]), "sync": wal.sync, "checkpoint": wal.checkpoint,
+            "append_batch": lambda: wal.append_batch([b""]), "append_later": lambda: wal.append_later([b""]),
+            "wait_for": lambda: wal.wait_for(1), "wait_durable": lambda: wal.wait_durable(1),
+            "ticket_fd": wal.ticket_fd, "sync": wal.sync, "checkpoint": wal.checkpoint,
             "last_checkpoint": wal.last_checkpoint, "truncate": lambda: wal.truncate(0),
             "batch_status": lambda: wal.batch_status(1), "replay": lambda: wal.replay(print), "iterate": wal.iterate,
             "tuples": wal.tuples, "values": wal.values, "batches": lambda: next(wal.batches()), "cursor": wal.cursor, "stat": wal.stat,
