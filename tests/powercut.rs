@@ -186,9 +186,32 @@ impl Recorded {
         text.lines()
             .filter_map(|line| line.split_once("in doubt at acknowledgement "))
             .filter_map(|(_, rest)| rest.split_once(": "))
-            .filter(|(_, what)| !may_be_lost(what))
+            .filter(|(_, what)| !may_be_lost(what) && !self.is_space_ahead(what))
             .map(|(ack, what)| format!("acknowledgement {ack}: {what}"))
             .collect()
+    }
+
+    /// Space that was prepared in the background, in a segment or in the file for the next one: it
+    /// was allocated, or nothing but zeros was written. No frame is only zeros, so no promise
+    /// stands on it.
+    fn is_space_ahead(&self, what: &str) -> bool {
+        let Some((file, change)) = what.split_once(": ") else {
+            return false;
+        };
+        if !file.ends_with(".wal") && file != "fresh" {
+            return false;
+        }
+        let Some(fields) = change.strip_prefix("Write { ") else {
+            return change.starts_with("Falloc { ");
+        };
+        let number = |name: &str| -> usize {
+            let (_, rest) = fields.split_once(&format!("{name}: ")).unwrap();
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+            digits.unwrap().parse().unwrap()
+        };
+        let written = fs::read(self.path("rec").join("data.bin")).unwrap();
+        let (begin, len) = (number("data"), number("len"));
+        written[begin..begin + len].iter().all(|&byte| byte == 0)
     }
 
     /// How often a segment that was truncated became a new one.
@@ -317,7 +340,7 @@ fn may_be_lost(what: &str) -> bool {
     matches!(changed, "LOCK" | "tail" | "index" | "snapshots")
         || derived.iter().any(|suffix| changed.ends_with(suffix))
         || of_snapshots
-        || (file.is_none() && name.starts_with("recycled-"))
+        || (file.is_none() && (name == "fresh" || name.starts_with("recycled-")))
         || (call == "create" && name.ends_with(".wal"))
 }
 

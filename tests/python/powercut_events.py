@@ -3,6 +3,7 @@
     powercut_events.py STORE COUNT
 """
 
+import os
 import struct
 import sys
 
@@ -27,7 +28,8 @@ def event(batch, index):
 
 
 def tell(what, number):
-    print(what, number, flush=True)
+    # In one write: the power may go at any moment between two, since the library syncs in another thread too.
+    os.write(1, f"{what} {number}\n".encode())
 
 
 def append(store, batch):

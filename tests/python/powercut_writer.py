@@ -3,6 +3,7 @@
     powercut_writer.py LOG COUNT
 """
 
+import os
 import sys
 
 from duralog import Wal
@@ -22,7 +23,8 @@ def record(batch, index):
 
 
 def tell(what, batch):
-    print(what, batch, flush=True)
+    # In one write: the power may go at any moment between two, since the library syncs in another thread too.
+    os.write(1, f"{what} {batch}\n".encode())
 
 
 def main():
