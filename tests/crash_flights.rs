@@ -31,7 +31,7 @@ mod model;
 #[path = "common/overtaking.rs"]
 mod overtaking;
 
-use crash_explorer::{images_wanted, seed, Explorer, Plan};
+use crash_explorer::{images_wanted, seed, Explorer, Plan, INTERVAL};
 use crash_run::{options, Op, Run};
 use duralog::vfs::sim::Rng;
 use duralog::{SyncMode, WalOptions};
@@ -125,6 +125,23 @@ fn a_log_goes_on_with_and_without_flights() {
     }
     explorer.report(500);
     assert!(explorer.holes > 10, "{} holes", explorer.holes);
+}
+
+/// Where nothing is durable when it is acknowledged, nothing flies: a flight would promise what was
+/// written before it.
+#[test]
+fn nothing_flies_in_lazy_modes() {
+    let mut explorer = Explorer::new("nothing_flies_in_lazy_modes", seed());
+    for mode in [SyncMode::Manual, INTERVAL] {
+        let options = WalOptions {
+            sync_mode: mode,
+            ..in_flight(4)
+        };
+        let mut run = Run::with(seed(), 512, options);
+        run.apply_all(&Op::parse("aPooPo"));
+        explore(&mut explorer, &run, 1);
+    }
+    explorer.report(100);
 }
 
 #[test]

@@ -318,6 +318,32 @@ fn readers_see_a_group_in_flight_when_it_has_landed() {
     assert_eq!(disk.counts().of(Call::SyncData), syncs, "it flew");
 }
 
+/// Behind a group in flight there is no end mark, so there must be nothing else either: nothing old.
+#[test]
+fn a_log_whose_last_group_flew_has_a_clean_end() {
+    let disk = SimDisk::new(1);
+    let options = options(SyncMode::Every, 4, 0);
+    let wal = Wal::open_on(Arc::new(disk.clone()), "/log", &options).unwrap();
+    let mut last = 0;
+    for round in 0..12 {
+        for _ in 0..3 {
+            append(&wal, 1, 7_000, Durability::AsOpened);
+        }
+        for _ in 0..3 {
+            append_later(&wal, "text".to_string()).unwrap();
+            let ticket = append_later(&wal, "text".to_string()).unwrap();
+            last = wal.wait_for(ticket, None).unwrap().unwrap().seq;
+        }
+        if round % 4 == 3 {
+            // What is retired now would be used again.
+            wal.truncate(last).unwrap();
+        }
+        let report = Wal::verify_on(&disk, "/log", &mut |_, _| true).unwrap();
+        assert_eq!((report.row, report.dropped_bytes), ("Z", 0), "{report:?}");
+    }
+    assert!(wal.stat().unwrap().last_segment > 4);
+}
+
 #[test]
 fn waiting_ends_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();

@@ -414,6 +414,25 @@ fn closing_settles_what_has_no_thread() {
 }
 
 #[test]
+fn who_works_alone_waits_for_all_flights() {
+    let disk = Arc::new(Disk::default());
+    let committer = flying(&disk);
+    take_off(&disk, &committer, 2);
+    let alone = {
+        let committer = Arc::clone(&committer);
+        thread::spawn(move || committer.alone(|sink| Alone::done(sink.landed)))
+    };
+    let begun = Instant::now();
+    while committer.state().alone_waiting == 0 && !alone.is_finished() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+    disk.end(2, End::Good);
+    disk.end(1, End::Good);
+    assert_eq!(alone.join().unwrap().unwrap(), 2);
+}
+
+#[test]
 fn who_asks_leads_where_no_other_thread_is_to_be_had() {
     let disk = Arc::new(Disk::default());
     let limits = GroupLimits {

@@ -14,7 +14,6 @@ use crate::lsn::Lsn;
 use crate::vfs::{write_all_at, File, OpenMode, Vfs, DIRECT_ALIGNMENT};
 use crate::wal::append::group_committer::{Flight, Group};
 use crate::wal::layout::Layout;
-use crate::wal::options::SyncMode;
 use crate::wal::segment_file::{discard, make_ready_dir};
 use std::io;
 use std::path::Path;
@@ -27,7 +26,8 @@ const FLIGHT_LEN_MAX: usize = 1 << 20;
 /// Buffers kept for the next flights.
 const SPARE_MAX: usize = 16;
 
-/// What a segment writer needs for flights.
+/// What a segment writer needs for flights. It has one only if every group is durable when it is
+/// acknowledged: a flight is no sync for what was written before it.
 #[derive(Default)]
 pub(crate) struct Runway {
     /// The segment that is open for direct writes.
@@ -143,10 +143,8 @@ impl SegmentWriter {
     /// See [`GroupSink::take_off`](crate::wal::append::group_committer::GroupSink::take_off).
     pub(super) fn launch(&mut self, group: &mut Group) -> Option<SegmentFlight> {
         self.runway.as_ref()?;
-        let possible = self.sync_mode == SyncMode::Every
-            && self.offset % BLOCK_LEN == 0
-            && !self.is_full()
-            && group.bytes.len() <= FLIGHT_LEN_MAX;
+        let possible =
+            self.offset % BLOCK_LEN == 0 && !self.is_full() && group.bytes.len() <= FLIGHT_LEN_MAX;
         if !possible {
             return None;
         }
