@@ -339,6 +339,29 @@ fn the_background_prepares_while_the_log_is_in_use() {
 }
 
 #[test]
+fn a_log_that_arrives_while_the_background_waits_gets_its_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let busy = Wal::open(directory.path().join("busy"), &WalOptions::default()).unwrap();
+    for number in 0..20 {
+        // The background knows this log, and waits for its next look.
+        append(&busy, 1, 10);
+        let path = directory.path().join(format!("log-{number}"));
+        let wal = Wal::open(&path, &WalOptions::default()).unwrap();
+        append(&wal, 2, 10);
+        // It calls once, and nothing is appended that could call again.
+        append(&wal, 3, 40_000);
+        wait_for("more blocks", || {
+            fs::metadata(path.join("00000000000000000001.wal"))
+                .unwrap()
+                .len()
+                == 128 << 10
+        });
+        wal.close().unwrap();
+    }
+    busy.close().unwrap();
+}
+
+#[test]
 fn a_log_of_ten_records_is_small() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");

@@ -6,7 +6,7 @@
 //! sector: `a` is a sector full of `a`, `.` one of zeros, `?` anything else.
 
 // Helpers of tests are tests, which clippy does not see.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use duralog::vfs::sim::{
     errno, Call, CrashStates, Fault, FaultPlan, Fill, Image, Rng, Rot, SimDisk,

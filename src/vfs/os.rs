@@ -164,8 +164,11 @@ impl File for RealFile {
         if unsafe { libc::fstatfs(fd, &raw mut about) } != 0 {
             return true;
         }
-        // The width of the field differs between systems; the numbers have 32 bits.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the width of the field differs between systems; the numbers have 32 bits"
+        )]
         let file_system = about.f_type as u32;
         let mut flags: libc::c_uint = 0;
         // SAFETY: as above; the call writes the 32 bits of `flags` and nothing else.

@@ -122,27 +122,31 @@ fn keep_house() {
     let mut next_look = Instant::now();
     loop {
         let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        stirred.extend(household.arrivals.drain(..).map(|charge| Stirred {
-            charge,
-            groups: 0,
-            changed: now,
-        }));
-        if stirred.is_empty() {
+        if stirred.is_empty() && household.arrivals.is_empty() {
             household.running = false;
             return;
         }
-        let pause = next_look.saturating_duration_since(now);
-        if !household.called && !pause.is_zero() {
+        let pause = next_look.saturating_duration_since(Instant::now());
+        if !household.called && household.arrivals.is_empty() && !pause.is_zero() {
             household = CALLED
                 .wait_timeout(household, pause)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        let known = stirred.len();
+        let now = Instant::now();
+        // After the wait: who calls may have arrived meanwhile.
+        stirred.extend(household.arrivals.drain(..).map(|charge| Stirred {
+            charge,
+            groups: 0,
+            changed: now,
+        }));
         let called = std::mem::take(&mut household.called);
         drop(household);
-        if called {
-            stirred.iter().for_each(|log| log.charge.prepare());
+        // Who has just arrived may have called before, when nobody knew whose call it was.
+        let first = if called { 0 } else { known };
+        for log in &stirred[first..] {
+            log.charge.prepare();
         }
         if Instant::now() >= next_look {
             stirred.retain_mut(look_after);
