@@ -250,15 +250,23 @@ fn a_killed_process_leaves_what_returned_and_any_part_of_what_did_not() {
     write(&direct, 0, "x");
     assert_eq!(after_kill(&disk), set(&["xbz"]));
     let (inside, second) = (disk.clone(), Arc::clone(&direct));
-    let killed = std::sync::Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let killed = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&killed);
     disk.during_next_sync(move || {
-        *seen.lock().unwrap() = after_kill(&inside);
-        drop(second);
+        let before = after_kill(&inside);
+        // Entered later, back earlier: it is there, whatever becomes of the other.
+        write(&second, 2, "v");
+        *seen.lock().unwrap() = vec![before, after_kill(&inside)];
     });
     write(&direct, 0, "yw");
-    assert_eq!(*killed.lock().unwrap(), set(&["xbz", "ybz", "xwz", "ywz"]));
-    assert_eq!(after_kill(&disk), set(&["ywz"]));
+    assert_eq!(
+        *killed.lock().unwrap(),
+        [
+            set(&["xbz", "ybz", "xwz", "ywz"]),
+            set(&["xbv", "ybv", "xwv", "ywv"]),
+        ]
+    );
+    assert_eq!(after_kill(&disk), set(&["ywv"]));
 }
 
 #[test]

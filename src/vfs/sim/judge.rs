@@ -72,14 +72,7 @@ impl CrashStates {
             .versions
             .partition_point(|version| version.span.enter < at);
         let sure = match cut {
-            Cut::Process => {
-                let floor = inode.returned(at);
-                Sure {
-                    floor,
-                    size: floor,
-                    rewritten: Vec::new(),
-                }
-            }
+            Cut::Process => judge_returns(inode, at, issued),
             Cut::Power => judge_syncs(inode, at),
         };
         let floor = sure.floor;
@@ -217,7 +210,7 @@ impl CrashStates {
     }
 }
 
-/// What the syncs of a file have settled, in versions of the inode.
+/// What is settled of a file, in versions of the inode.
 struct Sure {
     floor: usize,
     size: usize,
@@ -226,6 +219,21 @@ struct Sure {
     rewritten: Vec<(usize, usize)>,
 }
 
+/// When the process dies: what had returned, also what was entered behind a direct write that had
+/// not.
+fn judge_returns(inode: &Inode, at: u64, issued: usize) -> Sure {
+    let floor = inode.returned(at);
+    let behind = (floor..issued).filter(|&k| inode.versions[k].span.exit < at);
+    let rewritten: Vec<_> = behind.map(|k| (k, k + 1)).collect();
+    let size = rewritten.last().map_or(floor, |&(_, until)| until);
+    Sure {
+        floor,
+        size,
+        rewritten,
+    }
+}
+
+/// When the power is cut: what syncs and direct writes have made durable.
 fn judge_syncs(inode: &Inode, at: u64) -> Sure {
     let (mut sure, mut doubtful) = (
         Sure {
