@@ -19,7 +19,7 @@ use super::index::{KeyKind, MemoryIndex, Place, Value};
 use super::published::Published;
 use super::reader::{EventPage, Files};
 use super::replay::KnownRequest;
-use super::request::{AppendReceipt, Prepared};
+use super::request::{AppendReceipt, Expected, Prepared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
 use crate::format::event::{
@@ -64,16 +64,16 @@ struct Desk {
     payloads: Vec<EncodedPayload>,
 }
 
-/// Versions of streams that were appended to lately: two generations, of which the older one is
-/// forgotten when the newer one is full.
+/// Versions of streams that were asked for or appended to lately: two generations, of which the
+/// older one is forgotten when the newer one is full.
 #[derive(Default)]
-struct VersionCache {
+pub(super) struct VersionCache {
     newer: HashMap<Box<[u8]>, u64>,
     older: HashMap<Box<[u8]>, u64>,
 }
 
 impl VersionCache {
-    fn get(&self, stream: &[u8]) -> Option<u64> {
+    pub(super) fn get(&self, stream: &[u8]) -> Option<u64> {
         let found = self.newer.get(stream).or_else(|| self.older.get(stream));
         found.copied()
     }
@@ -88,6 +88,16 @@ impl VersionCache {
         }
         self.newer.insert(stream.into(), version);
     }
+}
+
+/// Version of a stream before the next request of the group, if it needs no looking up.
+pub(super) fn version_at_hand(
+    stream: &[u8],
+    pending: &Pending,
+    versions: &VersionCache,
+) -> Option<u64> {
+    let pending = pending.versions.get(stream).copied();
+    pending.or_else(|| versions.get(stream))
 }
 
 /// See the module.
@@ -339,12 +349,22 @@ impl Sequencer {
         let _ = self.catalog.grown();
     }
 
+    /// Version of a stream before the next request of the group; from now on it is at hand.
+    fn version_of(&self, stream: &[u8], desk: &mut Desk) -> Result<u64> {
+        if let Some(version) = version_at_hand(stream, &desk.pending, &desk.versions) {
+            return Ok(version);
+        }
+        let version = self.catalog.ask(|s| s.stream_version(stream))?;
+        desk.versions.set(stream, version);
+        Ok(version)
+    }
+
     /// `None`: it is accepted. A receipt: it was carried out before.
     fn decide(
         &self,
         taken: &[Waiting],
         accepted: &[Accepted],
-        desk: &Desk,
+        desk: &mut Desk,
         last: u64,
         at: usize,
     ) -> Result<Option<AppendReceipt>> {
@@ -357,21 +377,19 @@ impl Sequencer {
                 (accepted.receipt.first_position, request)
             })
             .collect();
-        // Most appends have only expectations about streams that were appended to lately.
+        let mut expected = true;
+        for (stream, version) in &request.expectations {
+            if *version != Expected::Any {
+                expected &= version.holds(self.version_of(request.get(stream), desk)?);
+            }
+        }
+        // Most appends have nothing but expectations.
         let simple = request.conditions.is_empty()
             && request.side_records.is_empty()
             && request.idempotency_key.is_none()
             && request.events.iter().all(|event| event.id.is_none());
-        if simple {
-            let known = request.expectations.iter().all(|(stream, expected)| {
-                let stream = request.get(stream);
-                let pending = desk.pending.versions.get(stream).copied();
-                let version = pending.or_else(|| desk.versions.get(stream));
-                version.is_some_and(|version| expected.holds(version))
-            });
-            if known {
-                return Ok(None);
-            }
+        if simple && expected {
+            return Ok(None);
         }
         let original = self.catalog.ask(|snapshot| {
             let before = Before {
@@ -379,6 +397,7 @@ impl Sequencer {
                 log_id: self.wal.log_id(),
                 last,
                 pending: &desk.pending,
+                versions: &desk.versions,
                 accepted: &before,
             };
             match before.original(request)? {
@@ -491,8 +510,7 @@ impl Sequencer {
                 current = match known.get(stream) {
                     Some(&known) => known,
                     None => {
-                        let before = pending.versions.get(stream).copied();
-                        let version = match before.or_else(|| versions.get(stream)) {
+                        let version = match version_at_hand(stream, pending, versions) {
                             Some(version) => version,
                             None => self.catalog.ask(|s| s.stream_version(stream))?,
                         };
