@@ -315,6 +315,14 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Where the event at a position stands, for who does not go there; `None` if there is none.
+    pub(super) fn place(&self, position: u64) -> Result<Option<Place>> {
+        match self.layer_of(position) {
+            Some((stored, _, _)) => stored.ask(|layer| layer.place(position)),
+            None => Ok(None),
+        }
+    }
+
     fn layer_of(&self, position: u64) -> Option<(&Stored, u64, u64)> {
         let behind = self
             .layers

@@ -711,7 +711,8 @@ impl Layer for Run {
         let Some((number, at)) = self.place_at(position) else {
             return Ok(None);
         };
-        Ok(Some(self.single_place(number, at)?.0))
+        let block = self.places_block(number)?;
+        Ok(Some(self.place_in(&block, number, at)?))
     }
 
     fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()> {
