@@ -35,6 +35,7 @@ use duralog::format::control::Control;
 use duralog::format::frame::{seq_after, FrameHeader, HEADER_LEN};
 use duralog::format::segment_header::SegmentHeader;
 use duralog::vfs::sim::{errno, Image, Rng, Rot, SimDisk};
+use duralog::wal::ControlState;
 use duralog::{
     Cursor, Durability, EntryKind, Error, ErrorKind, OpenHow, Record, RecoveryPolicy,
     RecoveryReport, Wal, WalOptions,
@@ -1063,6 +1064,40 @@ fn a_segment_whose_header_cannot_be_read_is_salvaged() {
             gaps.iter().any(|gap| gap.contains(&segment_name(number))),
             "{gaps:?}"
         );
+    }
+}
+
+/// The control file can't be read, or one slot of it: that is an error for who wants to be sure of the end,
+/// and nothing to who takes what there is.
+#[test]
+fn a_log_whose_control_file_cannot_be_read_is_salvaged() {
+    let disk = SimDisk::new(7);
+    let wal = open(&disk, &WalOptions::default()).unwrap();
+    for value in [b"1", b"2", b"3"] {
+        wal.append(Record::put(b"k", value), Durability::AsOpened)
+            .unwrap();
+    }
+    let (all, _) = records(wal.cursor(0).unwrap());
+    wal.close().unwrap();
+    let salvage = WalOptions {
+        recovery_policy: RecoveryPolicy::Salvage,
+        ..read_only()
+    };
+    let control = Path::new(LOG).join("control");
+    for (unreadable, state) in [
+        (0..8192, ControlState::Lost),
+        (0..4096, ControlState::OneSlot),
+        (4096..8192, ControlState::OneSlot),
+    ] {
+        disk.clear_faults();
+        disk.rot(&control, unreadable.clone(), Rot::Error(errno::EIO))
+            .unwrap();
+        assert_eq!(open(&disk, &read_only()).unwrap_err().kind(), ErrorKind::Io);
+        let wal = open(&disk, &salvage).unwrap();
+        assert_eq!(wal.recovery_report().control, state, "{unreadable:?}");
+        let (salvaged, error) = records(wal.cursor(0).unwrap());
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(salvaged, all);
     }
 }
 
