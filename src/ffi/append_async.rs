@@ -138,7 +138,8 @@ pub unsafe extern "C" fn wal_wait_ticket(
 /// Returns DURALOG_OK: it is durable;
 /// DURALOG_E_TIMEOUT: it is not;
 /// DURALOG_E_POISONED: it is not, and will not be through this handle;
-/// DURALOG_E_READ_ONLY.
+/// DURALOG_E_READ_ONLY: what a handle that only reads is shown is acknowledged, and it has no marks to
+/// wait for.
 #[no_mangle]
 pub unsafe extern "C" fn wal_wait_durable(
     wal: *mut wal_t,
