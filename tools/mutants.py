@@ -38,8 +38,6 @@ LOG_SUITES = (
     ["--test", "damage"],
     ["--test", "threads", "--test", "processes"],
 )
-#: For what only a disk that fails shows.
-FAULTS = (["--test", "faults"],)
 STORE_SUITES = (
     ["--test", "eventstore", "--test", "eventstore_subscriptions"],
     ["--test", "eventstore_model"],
@@ -49,6 +47,10 @@ STORE_SUITES = (
     ["--test", "fuzz_smoke"],
     ["--lib"],
 )
+
+#: For what only one of them shows.
+FAULTS = (["--test", "faults"],)
+DAMAGE = (["--test", "damage"],)
 
 WRITER = "src/wal/append/segment_writer.rs"
 ROTATION = "src/wal/append/segment_writer/rotation.rs"
@@ -69,6 +71,7 @@ OPEN = "src/wal/open.rs"
 RESTART = "src/wal/recovery/restart.rs"
 JUDGE = "src/wal/recovery/judge.rs"
 CONTROL = "src/wal/control_file.rs"
+HOUSEKEEPER = "src/wal/housekeeper.rs"
 ROOM = "src/wal/append/room.rs"
 SPACE = "src/wal/append/segment_writer/space.rs"
 LARGE = "src/wal/append/segment_writer/large_batch.rs"
@@ -125,6 +128,8 @@ LOG_MUTANTS = (
     Mutant("failure does not poison", STATE, "if self.refusal.is_none() {", "if false {"),
     Mutant("acknowledged before the write", COMMITTER, "        let ticket = state.ticket;\n", "        let ticket = state.ticket;\n        if state.leading {\n            return Ok(Receipt::default());\n        }\n"),
     Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>", FAULTS),
+    Mutant("a group under way counts as an idle moment", HOUSEKEEPER, "if groups != Some(log.groups) {", "if groups.unwrap_or(log.groups) != log.groups {"),
+    Mutant("salvage wants the control file whole", CONTROL, "Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))", "read_slot(file.as_ref(), slot, bytes)", DAMAGE),
     Mutant("nobody is woken", COMMITTER, "            self.slots[slot(ticket)].notify_all();", ""),
     Mutant("no thread is woken to lead", COMMITTER, "            self.slots[slot(state.ticket)].notify_one();", ""),
     Mutant("flight lands before those ahead of it", TURN, "state.flights.front().is_some_and(|f| f.ended.is_some())", "state.flights.iter().any(|f| f.ended.is_some()) && { let ended = state.flights.iter().position(|f| f.ended.is_some()); state.flights.swap(0, ended.unwrap_or(0)); true }"),
