@@ -43,15 +43,11 @@ static int was_carried_out(const duralog_error_t *error)
 static duralog_status_t append(uint32_t batch)
 {
     static workload_record_t records[WORKLOAD_COUNT_MAX];
-    wal_op_t ops[WORKLOAD_COUNT_MAX] = {{0}};
+    wal_op_t ops[WORKLOAD_COUNT_MAX];
     const uint32_t count = workload_count(batch);
     for (uint32_t i = 0; i < count; i++) {
         workload_record(batch, i, &records[i]);
-        ops[i].op = WAL_OP_PUT;
-        ops[i].key = (const uint8_t *)records[i].key;
-        ops[i].key_len = records[i].key_len;
-        ops[i].value = records[i].value;
-        ops[i].value_len = records[i].value_len;
+        ops[i] = workload_op(&records[i]);
     }
     if (count == 1)
         return wal_append(wal, WAL_OP_PUT, ops[0].key, ops[0].key_len, ops[0].value,
