@@ -17,7 +17,7 @@ const SPARE_LEN_MAX: usize = 2 << 20;
 pub(super) const SLOTS: usize = FLIGHTS_MAX + 2;
 
 #[derive(Debug)]
-struct Finished {
+pub(super) struct Finished {
     ticket: u64,
     group: Group,
     outcome: GroupOutcome,
@@ -40,7 +40,7 @@ pub(super) struct State<F> {
     pub(super) leading: bool,
     /// In the order of their places.
     pub(super) flights: VecDeque<InFlight<F>>,
-    finished: VecDeque<Finished>,
+    pub(super) finished: VecDeque<Finished>,
     spare: Vec<Group>,
     spare_max: usize,
     /// Set once, never taken back: why nothing more is written.
