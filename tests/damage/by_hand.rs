@@ -37,17 +37,23 @@ fn damage_below_the_evidence_is_refused_and_a_torn_tail_is_cut() {
     }
 }
 
-/// A frame that says that it reaches beyond what is acknowledged is damage, not the end: what stands
-/// behind it would be lost without a word.
-#[test]
-fn a_frame_that_reaches_beyond_the_acknowledged_end_is_refused() {
+/// A log of four records that was closed, and their places.
+fn closed_log() -> (SimDisk, Vec<u64>) {
     let disk = SimDisk::new(5);
     let wal = open(&disk, &WalOptions::default()).unwrap();
-    let ids: Vec<u64> = (0..4)
+    let ids = (0..4)
         .map(|_| wal.append(Record::put(b"k", b"v"), Durability::AsOpened))
         .map(|receipt| receipt.unwrap().batch_id.0)
         .collect();
     wal.close().unwrap();
+    (disk, ids)
+}
+
+/// A frame that says that it reaches beyond what is acknowledged is damage, not the end: what stands
+/// behind it would be lost without a word.
+#[test]
+fn a_frame_that_reaches_beyond_the_acknowledged_end_is_refused() {
+    let (disk, ids) = closed_log();
     let name = Path::new(LOG).join(segment_name(1));
     let mut bytes = disk.read_file(&name).unwrap();
     // LSN and offset are equal in the first segment.
@@ -72,13 +78,7 @@ fn a_frame_that_reaches_beyond_the_acknowledged_end_is_refused() {
 /// at, and the first damage is named.
 #[test]
 fn a_damaged_last_frame_makes_opening_look_at_the_whole_segment() {
-    let disk = SimDisk::new(7);
-    let wal = open(&disk, &WalOptions::default()).unwrap();
-    let ids: Vec<u64> = (0..4)
-        .map(|_| wal.append(Record::put(b"k", b"v"), Durability::AsOpened))
-        .map(|receipt| receipt.unwrap().batch_id.0)
-        .collect();
-    wal.close().unwrap();
+    let (disk, ids) = closed_log();
     let name = Path::new(LOG).join(segment_name(1));
     for (damaged, named) in [
         (&ids[1..2], None),
