@@ -322,7 +322,7 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
 
 /**
  * In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and
- * mark what they pass over with a record of kind WAL_KIND_GAP.
+ * mark what they pass over with a record of kind WAL_KIND_GAP. What can't be read is damaged too.
  */
 #define WAL_RECOVERY_SALVAGE 2
 
@@ -597,9 +597,12 @@ duralog_status_t wal_wait_ticket(wal_t *wal,
  * Returns DURALOG_OK: it is durable;
  * DURALOG_E_TIMEOUT: it is not;
  * DURALOG_E_POISONED: it is not, and will not be through this handle;
- * DURALOG_E_READ_ONLY.
+ * DURALOG_E_READ_ONLY: what a handle that only reads is shown is acknowledged, and it has no marks to
+ * wait for.
  */
-duralog_status_t wal_wait_durable(wal_t *wal, uint64_t lsn, int64_t wait_ms_max);
+duralog_status_t wal_wait_durable(wal_t *wal,
+                                  uint64_t lsn,
+                                  int64_t wait_ms_max);
 
 /**
  * A file descriptor for poll, select or epoll: readable when tickets were settled since this was
@@ -867,7 +870,8 @@ duralog_status_t wal_cursor_open(wal_t *wal,
  * out_record: the record.
  *
  * Returns DURALOG_OK;
- * DURALOG_END: there is none now; later calls may find more;
+ * DURALOG_END: there is none now; later calls may find more. Nobody is told when there is: who
+ * follows a log, in this or another process, pauses and calls again;
  * DURALOG_E_CORRUPT: all batches before the damage were given; the last error names the place;
  * DURALOG_E_TRUNCATED: the next record was truncated meanwhile;
  * DURALOG_E_IO.
