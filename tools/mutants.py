@@ -181,7 +181,7 @@ LOG_MUTANTS = (
 
 #: Bugs of the event store, each with its place, the text there, and what stands there instead.
 STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
-    ("expected version judged on the index only", DECIDE, "            Some(&version) => Ok(version),\n            None => self.snapshot.stream_version(stream),", "            _ => self.snapshot.stream_version(stream),"),
+    ("expected version judged without the group's", SEQUENCER, "    let pending = pending.versions.get(stream).copied();\n    pending.or_else(|| versions.get(stream))", "    let _ = pending;\n    versions.get(stream)"),
     ("condition judged on the index only", DECIDE, "None => self.first_accepted_match(query, condition.after),", "None => None,"),
     ("condition begins one position late", DECIDE, "let from = condition.after.saturating_add(1);", "let from = condition.after.saturating_add(2);"),
     ("saved position may shrink", DECIDE, "if let Some(saved) = saved.filter(|&saved| given <= saved) {", "if let Some(saved) = saved.filter(|_| false) {"),
@@ -209,6 +209,7 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("nobody who waits is woken", PUBLISHED, "        drop(bells);\n        self.grown.notify_all();", "        drop(bells);"),
     ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
     ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
+    ("snapshot believes a place whose block is not looked at", RUN_READER, "        let block = self.places_block(number)?;\n        Ok(Some(self.place_in(&block, number, at)?))", "        Ok(Some(self.single_place(number, at)?.0))"),
     ("checksum of a snapshot is not compared", SNAPSHOT, "            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);", ";"),
 ))
 
