@@ -12,6 +12,7 @@ mutant whose text is not in the source any more is an error too, so that this li
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -269,10 +270,9 @@ def run_suite(suite: list) -> str:
         return f"{suite[-1]} hangs"
     if cargo.returncode == 0:
         return ""
-    failed = [line.split()[1] for line in stdout.splitlines()
-              if line.startswith("test ") and line.endswith("FAILED")]
-    failed += [line.strip() for line in stdout.splitlines()
-               if line.startswith("    ") and "::" not in line and " " not in line.strip()]
+    # The list that each test binary ends with.
+    lists = re.findall(r"^failures:\n((?:    \S+\n)+)", stdout, re.MULTILINE)
+    failed = [name for names in lists for name in names.split()]
     return f"{' '.join(suite[1::2]) or 'unit tests'}: {failed[0] if failed else 'failed'}"
 
 
