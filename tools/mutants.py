@@ -83,6 +83,8 @@ FRAME = "src/format/frame.rs"
 WAL = "src/wal/mod.rs"
 SEQUENCER = "src/eventstore/sequencer.rs"
 DECIDE = "src/eventstore/decide.rs"
+VERDICT = "src/eventstore/sequencer/verdict.rs"
+PAYLOAD = "src/eventstore/sequencer/payload.rs"
 ANSWERS = "src/eventstore/catalog/answers.rs"
 HEALING = "src/eventstore/catalog/healing.rs"
 MAKING = "src/eventstore/catalog/making.rs"
@@ -188,14 +190,14 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("saved position may shrink", DECIDE, "if let Some(saved) = saved.filter(|&saved| given <= saved) {", "if let Some(saved) = saved.filter(|_| false) {"),
     ("saved position of the same group is not seen", DECIDE, "                Some(&position) => Some(position),\n                None => {\n                    let saved = self.snapshot", "                _ => {\n                    let saved = self.snapshot"),
     ("digest of an idempotency key is not compared", DECIDE, "if note.digest != *digest {", "if false {"),
-    ("preconditions are judged before duplicates", SEQUENCER, "            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => before.conflicts(request).map(Err),\n            }", "            let conflicts = before.conflicts(request)?;\n            if !conflicts.is_empty() {\n                return Ok(Err(conflicts));\n            }\n            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => Ok(Err(conflicts)),\n            }"),
+    ("preconditions are judged before duplicates", VERDICT, "            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => before.conflicts(request).map(Err),\n            }", "            let conflicts = before.conflicts(request)?;\n            if !conflicts.is_empty() {\n                return Ok(Err(conflicts));\n            }\n            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => Ok(Err(conflicts)),\n            }"),
     ("one request twice in a group", SEQUENCER, "let must_wait = desk.pending.may_repeat(request)\n                || (large", "let must_wait = (large"),
-    ("part of a batch counts as the batch", SEQUENCER, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
+    ("part of a batch counts as the batch", VERDICT, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
     ("memory keeps what a failed append would have made", SEQUENCER, "                desk.versions = VersionCache::default();\n                self.withdraw();\n                Err(error)", "                for (stream, version) in desk.pending.versions.drain() {\n                    desk.versions.set(&stream, version);\n                }\n                Err(error)"),
     ("readers are told before the commit", SEQUENCER, "        let outcome = self.commit(turn", "        self.published.set(next - 1);\n        let outcome = self.commit(turn"),
     ("positions of a failed append are used up", SEQUENCER, "                        failure = Some(error.duplicate());\n                        Err(error)", "                        published += request.events.len() as u64;\n                        failure = Some(error.duplicate());\n                        Err(error)"),
     ("a duplicate is durable without a sync", SEQUENCER, "Durability::Durable => self.sync(),", "Durability::Durable => Ok(()),"),
-    ("state is not in the batch", SEQUENCER, "            push(payload, side.op, request.get(&side.key), [value, &[]]);", "            if side.op != OP_STATE_PUT {\n                push(payload, side.op, request.get(&side.key), [value, &[]]);\n            }"),
+    ("state is not in the batch", PAYLOAD, "            push(payload, side.op, request.get(&side.key), [value, &[]]);", "            if side.op != OP_STATE_PUT {\n                push(payload, side.op, request.get(&side.key), [value, &[]]);\n            }"),
     ("ids are forgotten when the log is read", REPLAY, "                    event.body.id.as_ref(),\n                )", "                    None,\n                )"),
     ("idempotency keys are forgotten when the log is read", REPLAY, "            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()));", "            let _ = known.encode();"),
     ("run of another history is used", MAKING, "if is_in_log && cover.numbers() == numbers {", "if (is_in_log || !is_in_log) && cover.numbers() == numbers {"),
