@@ -48,6 +48,16 @@ impl Published {
         }
     }
 
+    /// The same for who only finds out how far others are: of two threads the slower one must not take
+    /// back what the faster one has shown. Gives what readers may see now.
+    pub(super) fn raise(&self, last: u64) -> u64 {
+        let before = self.last.fetch_max(last, Ordering::SeqCst);
+        if before < last && self.watchers.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+        before.max(last)
+    }
+
     /// Nothing more will be published through this handle.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);

@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+/// Places with less than so many between them stand in one cache line or in two that follow each other.
+const PLACES_TOGETHER: u64 = 4;
+
 /// An immutable file that indexes a range of positions. Threads may share it; the only thing that
 /// changes is the cache.
 pub(crate) struct Run {
@@ -241,6 +244,21 @@ impl Run {
             None => self.places_block(number)?,
         };
         Ok((self.place_in(&block, number, at)?, Some(block)))
+    }
+
+    /// Announces to a mapped file what is going to be read of the position table: scattered places come
+    /// from memory together then, instead of one after the other.
+    fn expect_places(&self, positions: &[u64]) {
+        let mut last = None;
+        for &position in positions {
+            // Neighbours come with each other.
+            let is_far = last.is_none_or(|last| position.abs_diff(last) >= PLACES_TOGETHER);
+            if let Some((number, at)) = self.place_at(position).filter(|_| is_far) {
+                let offset = u64::from(number) * BLOCK_LEN as u64 + at as u64;
+                self.file.expect(offset, self.layout.place_len());
+                last = Some(position);
+            }
+        }
     }
 
     /// Lets every block be checked again before it is used.
@@ -715,6 +733,9 @@ impl Layer for Run {
     }
 
     fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()> {
+        if self.mapped {
+            self.expect_places(positions);
+        }
         // Neighbours share blocks.
         let mut held: Option<(u32, Arc<Block>)> = None;
         for (index, &position) in positions.iter().enumerate() {

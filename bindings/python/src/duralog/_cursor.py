@@ -13,7 +13,7 @@ from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_void_p, string_at
 from io import BytesIO
 from itertools import chain, repeat
 from struct import Struct
-from typing import Any, Generic, Iterable, Iterator, List, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Optional, Tuple, TypeVar
 
 from . import _native
 from ._handles import Handle, last_error
@@ -28,9 +28,15 @@ RecordTuple = Tuple[int, int, bytes, bytes]
 _MANY = 64
 """Parts of one length that are taken at once."""
 
-_NOTHING = Struct("")
+_STRUCTS_MAX = 16
+"""Lengths for which it is known how to do so."""
+
+_SPARE_MAX = 4
+_SPARE_CAPACITY_MAX = 2 << 20
+"""Cutters that wait to be used again, and how large they may be: a page has 1 MiB, and what reaches beyond it."""
 
 _Item = TypeVar("_Item")
+_Form = TypeVar("_Form")
 
 
 class Cutter:
@@ -48,7 +54,12 @@ class Cutter:
         self._len = c_size_t()
         self._out_len = byref(self._len)
         self._capacity = self._count_max = -1
-        self._many = _NOTHING
+        self._structs: Dict[int, Optional[Struct]] = {}
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is worth keeping for other pages."""
+        return self._capacity <= _SPARE_CAPACITY_MAX
 
     def bytes_column(self, page: Any, begin: int, end: int) -> Iterable[bytes]:
         """The parts from begin to end, which are columns of the page."""
@@ -60,15 +71,27 @@ class Cutter:
         taken = 0
         size = lens[0]
         if lens.count(size) == count >= _MANY:
-            if self._many.size != _MANY * size:
-                self._many = Struct(f"{size}s" * _MANY)
-            taken = count - count % _MANY
-            for many in self._many.iter_unpack(self._view[:taken * size]):
-                parts += many
-            del lens[:taken]
+            many = self._struct_of(size)
+            if many is not None:
+                taken = count - count % _MANY
+                for some in many.iter_unpack(self._view[:taken * size]):
+                    parts += some
+                del lens[:taken]
         self._buffer.seek(taken * size)
         parts += map(self._buffer.read, lens)
         return parts
+
+    def _struct_of(self, size: int) -> Optional[Struct]:
+        # Made when a size comes for the second time: to make one takes as long as it saves over a large page.
+        structs = self._structs
+        found = structs.get(size)
+        if found is None:
+            if size in structs:
+                found = Struct(f"{size}s" * _MANY)
+            elif len(structs) == _STRUCTS_MAX:
+                structs.clear()
+            structs[size] = found
+        return found
 
     def uncut(self, page: Any, begin: int, end: int) -> Tuple[bytes, bytes]:
         """All parts in one, and their lengths as 32-bit numbers."""
@@ -104,6 +127,25 @@ class Cutter:
         return self._len.value
 
 
+_spare_cutters: List[Cutter] = []
+
+
+def cut(library: CDLL, page: Any, form: Callable[[Any, Cutter], _Form]) -> _Form:
+    """form(page, cutter). What it gives must not need the cutter any more.
+
+    Cutters are used again: their buffers take longer to make than a small page takes to be cut. None is used twice at
+    the same time, also not where a signal handler reads: who takes one out of the list is alone with it.
+    """
+    try:
+        cutter = _spare_cutters.pop()
+    except IndexError:
+        cutter = Cutter(library)
+    made = form(page, cutter)
+    if cutter.is_small and len(_spare_cutters) < _SPARE_MAX:
+        _spare_cutters.append(cutter)
+    return made
+
+
 class Pages(Handle):
     """A handle that gives page after page. Subclasses name the struct of a page and the functions of the library."""
 
@@ -114,7 +156,6 @@ class Pages(Handle):
     def __init__(self, library: CDLL, pointer: int, warns: bool = True) -> None:
         self._next_page = getattr(library, self._next_page_name)
         self._page = self._page_struct()
-        self._cutter = Cutter(library)
         self._one_at_a_time = threading.Lock()
         self._warns_if_unclosed = warns
         super().__init__(library, pointer, getattr(library, self._close_name))
@@ -136,10 +177,14 @@ class Pages(Handle):
         if not self._one_at_a_time.acquire(False):
             raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
 
+    def _is_at_end(self) -> bool:
+        """Whether the page taken last is known to have nothing behind it."""
+        return False
+
     def _take_copy(self, pointer: int, form: Any, out: List[Any]) -> int:
         status: int = self._next_page(pointer, PAGE_COUNT_MAX, byref(self._page))
         if status == _native.DURALOG_OK:
-            out.append(form(self._page, self._cutter))
+            out.append(cut(self._library, self._page, form))
         return status
 
 
@@ -171,6 +216,8 @@ def pages(source: Pages, form: Any) -> Iterator[Any]:
             if page is None:
                 return
             yield page
+            if source._is_at_end():
+                return
 
 
 def flat(source: Pages, form: Any) -> Iterator[Any]:

@@ -19,11 +19,11 @@ from collections.abc import Collection, Mapping
 from ctypes import c_char_p, c_void_p, cast, string_at
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain, count, repeat
+from itertools import chain, repeat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
-from ._cursor import Cutter, new_tuple, u64_column
+from ._cursor import PAGE_COUNT_MAX, Cutter, new_tuple, u64_column
 from ._errors import InvalidArgument, TooLarge
 from ._records import BytesLike, time_of, to_bytes, unsigned
 
@@ -43,6 +43,7 @@ Time = Union[datetime.datetime, int]
 """A time: a datetime with a time zone, or nanoseconds since 1970-01-01 UTC."""
 
 _NO_ID = bytes(16)
+_INDEXES = tuple(range(PAGE_COUNT_MAX))
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -572,7 +573,7 @@ def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter,
 
 def events_of(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str] = None) -> Iterator[Event]:
     """An `Event` of each."""
-    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), count())
+    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), _INDEXES)
     return map(Event, fields)
 
 

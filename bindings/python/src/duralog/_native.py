@@ -474,7 +474,7 @@ class eventstore_event_t(_Sized):
 class eventstore_page_t(_Sized):
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved", c_uint32),
+        ("at_end", c_uint32),
         ("count", c_size_t),
         ("position", c_void_p),
         ("stream_version", c_void_p),
