@@ -487,11 +487,10 @@ impl Vfs for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let metadata = file.metadata()?;
         if !is_locked(&file)? {
             return Ok(None);
         }
-        let id = lock_id(&metadata);
+        let id = lock_id(&file.metadata()?);
         Ok(Some(describe_holder(&mut file, id)))
     }
 
