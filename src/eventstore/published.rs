@@ -125,3 +125,17 @@ impl Published {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As when two threads of a reader look at the same time, and the slower one has seen less.
+    #[test]
+    fn what_was_shown_is_not_taken_back_by_a_slower_look() {
+        let published = Published::new(3);
+        assert_eq!(published.raise(5), 5);
+        assert_eq!(published.raise(4), 5);
+        assert_eq!(published.last(), 5);
+    }
+}
