@@ -221,7 +221,7 @@ class EventStore(Handle):
 
         from_, to: the first and the last to read: of a stream, its stream versions; else positions. 0: as
         far as there are any. limit: at most so many; 0: all. backward: the newest first, and from_ is then
-        the greater one. Forward it ends at what is acknowledged.
+        the greater one. Forward it ends at what is acknowledged when it gets there; a cursor goes on from there.
 
         Raises Corrupt when all before the damage were given. Goes on to the end also if the store is
         closed meanwhile.
