@@ -92,6 +92,7 @@ REPLAY = "src/eventstore/replay.rs"
 PUBLISHED = "src/eventstore/published.rs"
 SUBSCRIPTION = "src/eventstore/subscription.rs"
 SNAPSHOT = "src/eventstore/snapshot.rs"
+STORE_READER = "src/eventstore/reader.rs"
 RUN_READER = "src/eventstore/index/run_reader.rs"
 
 
@@ -210,6 +211,9 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("closed store can't make its index again", WAL, "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n", "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n        self.check_readable()?;\n"),
     ("descriptor is not made readable", PUBLISHED, "                bell.ring();\n                true", "                let _ = bell;\n                true"),
     ("nobody who waits is woken", PUBLISHED, "        drop(bells);\n        self.grown.notify_all();", "        drop(bells);"),
+    ("slower look takes back what was shown", PUBLISHED, "self.last.fetch_max(last, Ordering::SeqCst)", "self.last.swap(last, Ordering::SeqCst)"),
+    ("place behind another is that of the one behind it", RUN_READER, "(0..count).map(|nth| nth * len)", "(1..=count).map(|nth| nth * len)"),
+    ("page that is full for its bytes is the last", STORE_READER, "Ok(is_last && page.len() == positions.len())", "Ok(is_last)"),
     ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
     ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
     ("snapshot believes a place whose block is not looked at", RUN_READER, "        let block = self.places_block(number)?;\n        Ok(Some(self.place_in(&block, number, at)?))", "        Ok(Some(self.single_place(number, at)?.0))"),

@@ -27,7 +27,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Length of the tail page, and of every other.
@@ -50,6 +50,8 @@ static FORK_HANDLER: Lazy<()> = Lazy::new(|| {
 #[derive(Debug)]
 pub struct RealDisk {
     start: Instant,
+    /// Asked for once: a process does not outlive a boot, and readers beside a writer need it often.
+    boot_id: OnceLock<[u8; 16]>,
 }
 
 impl RealDisk {
@@ -59,6 +61,7 @@ impl RealDisk {
         Lazy::force(&FORK_HANDLER);
         RealDisk {
             start: Instant::now(),
+            boot_id: OnceLock::new(),
         }
     }
 }
@@ -299,6 +302,9 @@ impl Vfs for RealDisk {
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {
+        if let Some(id) = self.boot_id.get() {
+            return Ok(*id);
+        }
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         let mut id = [0; 16];
@@ -306,7 +312,7 @@ impl Vfs for RealDisk {
             let pair = std::str::from_utf8(pair).unwrap_or("0");
             *byte = u8::from_str_radix(pair, 16).unwrap_or(0);
         }
-        Ok(id)
+        Ok(*self.boot_id.get_or_init(|| id))
     }
 
     fn fork_count(&self) -> u64 {

@@ -37,10 +37,10 @@ pub(super) fn take(mut file: fs::File, holder: &str) -> io::Result<LockOutcome> 
 
 /// Who has the lock, if anyone has.
 pub(super) fn holder(mut file: fs::File) -> io::Result<Option<String>> {
-    let id = lock_id(&file.metadata()?);
     if !is_locked(&file)? {
         return Ok(None);
     }
+    let id = lock_id(&file.metadata()?);
     Ok(Some(describe_holder(&mut file, id)))
 }
 

@@ -3,7 +3,7 @@
 //! [`Mapping`] shows bytes in place, for who knows that nobody changes them. [`MappedFile`] only ever
 //! copies out of its mapping, so it may be of a file that others write to.
 
-use super::{RealFile, PAGE_LEN};
+use super::RealFile;
 use crate::vfs::File;
 use std::fs;
 use std::io;
@@ -63,6 +63,17 @@ impl Mapped {
     pub(super) fn len(&self) -> usize {
         self.len
     }
+
+    /// Whether the page that begins at `offset`, less than the length, is in memory.
+    fn has_page(&self, offset: usize) -> bool {
+        let mut is_there = 0u8;
+        // SAFETY: the page is one of the mapping; the kernel writes one byte for it.
+        let asked = unsafe {
+            let address = self.address().add(offset).cast();
+            libc::mincore(address, 1, &raw mut is_there)
+        };
+        asked == 0 && is_there & 1 != 0
+    }
 }
 
 impl Drop for Mapped {
@@ -121,6 +132,8 @@ pub(super) struct MappedFile {
 const CACHE_LINE_LEN: usize = 64;
 /// Part of a mapping whose pages are entered into the page table together.
 const WINDOW_LEN: usize = 2 << 20;
+/// Of as much, one page is looked at: what the kernel reads from a disk ahead, and so at once.
+const SAMPLE_LEN: usize = 128 << 10;
 
 impl MappedFile {
     pub(super) fn new(file: RealFile) -> io::Result<MappedFile> {
@@ -144,9 +157,10 @@ impl MappedFile {
         })
     }
 
-    /// Enters the pages of the window around `offset` into the page table, if they are all in memory
-    /// already: one call instead of a fault per few pages. What is not in memory comes with its fault:
-    /// who wants one event must not wait for 2 MiB.
+    /// Enters the pages of the window around `offset` into the page table, if they are in memory
+    /// already: one call instead of a fault per few pages. Who wants one event must not wait for 2 MiB
+    /// of the disk; but a look at each page would take half as long as entering it, so that a sample
+    /// tells.
     fn enter_window(&self, mapped: &Mapped, offset: usize) {
         let window = offset / WINDOW_LEN;
         let Some(word) = self.windows_seen.get(window / 64) else {
@@ -158,19 +172,18 @@ impl MappedFile {
         }
         word.fetch_or(bit, Ordering::Relaxed);
         let begin = window * WINDOW_LEN;
-        let len = WINDOW_LEN.min(mapped.len().saturating_sub(begin));
-        let mut in_memory = [0u8; WINDOW_LEN / PAGE_LEN];
-        // SAFETY: the window begins inside of the mapping, at a page, and goes no further than it;
-        // the kernel writes one byte per page of it, for which there is room. The second call reads
-        // pages into the page table, and gives an error instead of a signal where that fails.
-        unsafe {
-            let address = mapped.address().add(begin).cast();
-            if libc::mincore(address, len, in_memory.as_mut_ptr()) != 0 {
-                return;
-            }
-            let pages = in_memory.iter().take(len.div_ceil(PAGE_LEN));
-            if pages.copied().all(|page| page & 1 != 0) {
-                libc::madvise(address, len, libc::MADV_POPULATE_READ);
+        let end = mapped.len().min(begin + WINDOW_LEN);
+        if begin < end
+            && (begin..end)
+                .step_by(SAMPLE_LEN)
+                .all(|at| mapped.has_page(at))
+        {
+            // SAFETY: the window begins inside of the mapping, at a page, and goes no further than it.
+            // The call reads pages into the page table, and gives an error instead of a signal where
+            // that fails.
+            unsafe {
+                let address = mapped.address().add(begin).cast();
+                libc::madvise(address, end - begin, libc::MADV_POPULATE_READ);
             }
         }
     }
@@ -206,13 +219,16 @@ impl File for MappedFile {
         let Some((from, len)) = self.find(offset, len) else {
             return;
         };
-        for line in (0..len).step_by(CACHE_LINE_LEN) {
+        // From the beginning of the first line on, so that the last one is not left out.
+        let ahead = from as usize % CACHE_LINE_LEN;
+        for line in (0..len + ahead).step_by(CACHE_LINE_LEN) {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `line` is less than `len`, so the address is inside of the mapping. The
-            // instruction is a hint: it reads nothing into the program and never faults.
+            // SAFETY: mappings begin at a page, so `from` can be taken back by `ahead`, and what is
+            // less than `len` behind it is inside of the mapping. The instruction is a hint: it reads
+            // nothing into the program and never faults.
             unsafe {
                 use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-                _mm_prefetch::<_MM_HINT_T0>(from.add(line).cast());
+                _mm_prefetch::<_MM_HINT_T0>(from.sub(ahead).add(line).cast());
             }
             #[cfg(not(target_arch = "x86_64"))]
             let _ = (from, line);
