@@ -1208,7 +1208,10 @@ typedef struct eventstore_options_t {
     uint32_t struct_size;
     /** EVENTSTORE_MAPPED or 0. */
     uint32_t flags;
-    /** Choices for the log underneath, all of which hold here too; NULL for the defaults. */
+    /**
+     * Choices for the log underneath, which hold here too; NULL for the defaults. A store writes one
+     * group of appends at a time, and at once: groups_in_flight_max and buffer_bytes_max change nothing.
+     */
     const wal_options_t *wal;
     /**
      * Told, on the thread that opens, how many bytes of the log the index covers, and of how many:

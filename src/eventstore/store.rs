@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// Choices for [`EventStore::open`].
 #[derive(Clone, Debug, Default)]
 pub struct EventStoreOptions {
-    /// Those of the log.
+    /// Those of the log. A store writes one group of appends at a time, and at once:
+    /// `groups_in_flight_max` and `buffer_bytes_max` change nothing.
     pub wal: WalOptions,
     /// Events and index are read through mappings of their files: scattered events come about
     /// twice as fast. The price: where the medium does not give what it holds, or a file is

@@ -49,7 +49,8 @@ pub struct eventstore_options_t {
     pub struct_size: u32,
     /// EVENTSTORE_MAPPED or 0.
     pub flags: u32,
-    /// Choices for the log underneath, all of which hold here too; NULL for the defaults.
+    /// Choices for the log underneath, which hold here too; NULL for the defaults. A store writes one
+    /// group of appends at a time, and at once: groups_in_flight_max and buffer_bytes_max change nothing.
     pub wal: *const wal_options_t,
     /// Told, on the thread that opens, how many bytes of the log the index covers, and of how many:
     /// worth it where index/ was deleted, so that the index is made from the log. NULL: nobody is

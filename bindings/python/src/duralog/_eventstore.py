@@ -85,7 +85,8 @@ class EventStoreStat:
 class EventStore(Handle):
     """An open event store, in the directory `path`. Used by any number of threads at once.
 
-    It is a log, and its choices are those of `Wal`. Only an EventStore may write to it.
+    It is a log, and its choices are those of `Wal`, but for groups in flight and the buffer: a store writes one group
+    of appends at a time, and at once. Only an EventStore may write to it.
 
     mapped: events and index are read through mappings of their files: scattered events come about twice as fast,
     but a medium that does not give what it holds ends the program with a signal instead of an exception.
