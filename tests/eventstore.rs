@@ -388,3 +388,31 @@ fn the_newest_snapshot_that_fits_is_given_and_a_bad_one_is_as_good_as_none() {
     store.delete_snapshots(b"a").unwrap();
     assert!(store.load_snapshot(b"a", 9, b"v1").unwrap().is_none());
 }
+
+/// Large events fill a page before it has as many as were asked for.
+#[test]
+fn a_page_that_is_full_for_its_bytes_is_not_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let data = vec![7; 300 << 10];
+    let events: Vec<NewEvent<'_>> = (0..10).map(|_| event("a-1", "T", &data)).collect();
+    append(&store, &events);
+    for direction in [Direction::Forward, Direction::Backward] {
+        for limit in [0, 8] {
+            let read = Read {
+                direction,
+                limit,
+                ..Read::default()
+            };
+            let mut reader = store.read(read).unwrap();
+            let (mut count, mut pages) = (0, 0);
+            while !reader.is_at_end() {
+                count += reader.next_page(1024).unwrap().len();
+                pages += 1;
+            }
+            assert_eq!(count, if limit == 0 { 10 } else { 8 });
+            assert!(pages > 1, "all in one page");
+            assert!(reader.next_page(1024).unwrap().is_empty());
+        }
+    }
+}

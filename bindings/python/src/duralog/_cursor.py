@@ -45,8 +45,8 @@ class Cutter:
 
     Where the parts of a column lie scattered, a slice for each is what costs most. So the library puts them
     one behind the other into a buffer that stays, and they are taken from there by loops that Python has in C:
-    `BytesIO.read` for each length, `str.split` at each separator, and if all are of one length, `Struct` for
-    many at once.
+    `BytesIO.read` for each length, `str.split` at each separator, if all are of one length, `Struct` for
+    many at once, and where they are few that come again and again, `itemgetter`.
     """
 
     def __init__(self, library: CDLL) -> None:
@@ -115,12 +115,14 @@ class Cutter:
     def few_texts_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
         """The same where few texts come again and again, so that one is made of each."""
         count, bytes_len = page.count, page.bytes_len
+        if count < _MANY:
+            return self.text_column(page, begin, end)
         self._make_room(count, bytes_len)
         status = self._spans_number(page.bytes, bytes_len, begin, end, count, 0, self._address, self._capacity,
                                     self._numbers_address, self._out_different, self._out_len)
         if status < 0:
             raise last_error(self._library, status)
-        if status == _native.DURALOG_OK and count > 1:
+        if status == _native.DURALOG_OK:
             texts = str(self._view[:self._len.value], "utf-8").split("\0")
             if len(texts) == self._different.value:  # none of them has the separator in it
                 found: Tuple[str, ...] = itemgetter(*memory_at(self._numbers_address)[:count])(texts)
