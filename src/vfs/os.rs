@@ -8,7 +8,9 @@
 //! `unsafe` is here because these calls have no safe form in the standard library.
 #![allow(unsafe_code)] // system calls and mappings; each use argues its safety
 
-use super::{DirEntry, File, FileLock, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs};
+pub(super) mod window;
+
+use super::{DirEntry, File, FileLock, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs, Window};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
@@ -154,6 +156,10 @@ impl File for RealFile {
 
     fn map(&self, offset: u64, len: usize) -> io::Result<Mapping> {
         Mapping::new(&self.0, offset, len)
+    }
+
+    fn window(&self, offset: u64, len: usize) -> io::Result<Window> {
+        window::RealWindow::new(&self.0, offset, len).map(window::RealWindow::into)
     }
 
     fn overwrites_in_place(&self) -> bool {
