@@ -63,6 +63,8 @@ test-lints:
 	else echo "skipped: cargo fmt is not installed"; fi
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then set -x; $(CARGO) clippy --all-targets -- -D warnings; \
 	else echo "skipped: cargo clippy is not installed"; fi
+	$(CARGO) doc --no-deps --quiet
+	$(PYTHON) tools/mutants.py --check
 
 test-rust:
 	$(CARGO) test --no-fail-fast

@@ -333,7 +333,7 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
 
 /**
  * In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and
- * mark what they pass over with a record of kind WAL_KIND_GAP.
+ * mark what they pass over with a record of kind WAL_KIND_GAP. What can't be read is damaged too.
  */
 #define WAL_RECOVERY_SALVAGE 2
 
@@ -608,9 +608,12 @@ duralog_status_t wal_wait_ticket(wal_t *wal,
  * Returns DURALOG_OK: it is durable;
  * DURALOG_E_TIMEOUT: it is not;
  * DURALOG_E_POISONED: it is not, and will not be through this handle;
- * DURALOG_E_READ_ONLY.
+ * DURALOG_E_READ_ONLY: what a handle that only reads is shown is acknowledged, and it has no marks to
+ * wait for.
  */
-duralog_status_t wal_wait_durable(wal_t *wal, uint64_t lsn, int64_t wait_ms_max);
+duralog_status_t wal_wait_durable(wal_t *wal,
+                                  uint64_t lsn,
+                                  int64_t wait_ms_max);
 
 /**
  * A file descriptor for poll, select or epoll: readable when tickets were settled since this was
@@ -878,7 +881,8 @@ duralog_status_t wal_cursor_open(wal_t *wal,
  * out_record: the record.
  *
  * Returns DURALOG_OK;
- * DURALOG_END: there is none now; later calls may find more;
+ * DURALOG_END: there is none now; later calls may find more. Nobody is told when there is: who
+ * follows a log, in this or another process, pauses and calls again;
  * DURALOG_E_CORRUPT: all batches before the damage were given; the last error names the place;
  * DURALOG_E_TRUNCATED: the next record was truncated meanwhile;
  * DURALOG_E_IO.
@@ -942,6 +946,35 @@ duralog_status_t duralog_spans_join(const uint8_t *bytes,
                                     size_t capacity,
                                     uint32_t *out_lens,
                                     size_t *out_len);
+
+/**
+ * Copies the different ones of such parts, each once, in the order in which they come first, and says
+ * which of them each part is: for columns in which few texts come again and again, such as event types, so
+ * that a language that makes an object of each makes only these.
+ *
+ * bytes, bytes_len, begin, end, count: as for duralog_spans_join.
+ * separator, buffer, capacity: likewise.
+ * out_numbers: for each part, which of the different ones it is, from 0; place for count bytes.
+ * out_different: how many different ones.
+ * out_len: length of all that was copied.
+ *
+ * Returns as duralog_spans_join does;
+ * DURALOG_E_BUFFER_TOO_SMALL: also out_len is not written;
+ * DURALOG_END: too many are different, 257 at the latest. What was written means nothing.
+ *
+ * Callable at any time, from any thread.
+ */
+duralog_status_t duralog_spans_number(const uint8_t *bytes,
+                                      size_t bytes_len,
+                                      const uint32_t *begin,
+                                      const uint32_t *end,
+                                      size_t count,
+                                      int separator,
+                                      uint8_t *buffer,
+                                      size_t capacity,
+                                      uint8_t *out_numbers,
+                                      size_t *out_different,
+                                      size_t *out_len);
 
 /* == Statistics ================================================================================ */
 
@@ -2009,8 +2042,12 @@ typedef struct eventstore_event_t {
 typedef struct eventstore_page_t {
     /** Size of this struct; set by EVENTSTORE_PAGE_INIT. */
     uint32_t struct_size;
-    /** 0. */
-    uint32_t reserved;
+    /**
+     * 1: nothing stood behind these events when they were read, so that a program that wants no more
+     * than what is there need not ask again. 0: there may be more; and always in pages of a
+     * subscription.
+     */
+    uint32_t at_end;
     /** Events in the page: 1 or more. */
     size_t count;
     /** Position of each. */

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Plants bugs in the log and the event store, one at a time, and shows which test notices each.
 
-    tools/mutants.py [--list] [--only NAME]
+    tools/mutants.py [--list] [--check] [--only NAME]
 
 Each mutant replaces one piece of text in one source file, in a copy of the project below target/.
-The tests of its table (LOG_SUITES, STORE_SUITES) run in that order until one fails. A mutant that no test notices is a hole
-in the tests: the command prints it and exits 1. A mutant whose text is not in the source any more
-is an error too, so that this list follows the code.
+The tests of its table (LOG_SUITES, STORE_SUITES), or those that it names itself, run in that order until
+one fails. A mutant that no test notices is a hole in the tests: the command prints it and exits 1. A
+mutant whose text is not in the source any more is an error too, so that this list follows the code;
+--check looks for that alone, which takes no time and is part of `make test`.
 """
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,10 +49,16 @@ STORE_SUITES = (
     ["--lib"],
 )
 
+#: For what only one of them shows.
+FAULTS = (["--test", "faults"],)
+DAMAGE = (["--test", "damage"],)
+
 WRITER = "src/wal/append/segment_writer.rs"
 ROTATION = "src/wal/append/segment_writer/rotation.rs"
 RETENTION = "src/wal/append/segment_writer/retention.rs"
 COMMITTER = "src/wal/append/group_committer.rs"
+STATE = "src/wal/append/group_committer/state.rs"
+ALONE = "src/wal/append/group_committer/alone.rs"
 TURN = "src/wal/append/group_committer/turn.rs"
 TICKETS = "src/wal/append/group_committer/tickets.rs"
 FORETOLD = "src/wal/append/group_committer/foretold.rs"
@@ -64,20 +72,27 @@ OPEN = "src/wal/open.rs"
 RESTART = "src/wal/recovery/restart.rs"
 JUDGE = "src/wal/recovery/judge.rs"
 CONTROL = "src/wal/control_file.rs"
+HOUSEKEEPER = "src/wal/housekeeper.rs"
 ROOM = "src/wal/append/room.rs"
 SPACE = "src/wal/append/segment_writer/space.rs"
 LARGE = "src/wal/append/segment_writer/large_batch.rs"
 POOL = "src/wal/append/ready_pool.rs"
 VFS = "src/vfs/os.rs"
+IN_PLACE = "src/vfs/os/in_place.rs"
 FRAME = "src/format/frame.rs"
 WAL = "src/wal/mod.rs"
 SEQUENCER = "src/eventstore/sequencer.rs"
 DECIDE = "src/eventstore/decide.rs"
-CATALOG = "src/eventstore/catalog.rs"
+VERDICT = "src/eventstore/sequencer/verdict.rs"
+PAYLOAD = "src/eventstore/sequencer/payload.rs"
+ANSWERS = "src/eventstore/catalog/answers.rs"
+HEALING = "src/eventstore/catalog/healing.rs"
+MAKING = "src/eventstore/catalog/making.rs"
 REPLAY = "src/eventstore/replay.rs"
 PUBLISHED = "src/eventstore/published.rs"
 SUBSCRIPTION = "src/eventstore/subscription.rs"
 SNAPSHOT = "src/eventstore/snapshot.rs"
+STORE_READER = "src/eventstore/reader.rs"
 RUN_READER = "src/eventstore/index/run_reader.rs"
 
 
@@ -114,9 +129,11 @@ LOG_MUTANTS = (
     Mutant("evidence is not compared", JUDGE, "below_evidence: walked.stop.lsn < evidence.lsn,", "below_evidence: false,"),
     Mutant("no look for live frames beyond", JUDGE, "if !walked.structure.sealed && walked.read_error.is_none() {", "if false {"),
     Mutant("control file is no evidence", JUDGE, "evidence.raise(control.durable_lsn, EvidenceSource::Control);", "let _ = control;"),
-    Mutant("failure does not poison", COMMITTER, "if self.refusal.is_none() {", "if false {"),
+    Mutant("failure does not poison", STATE, "if self.refusal.is_none() {", "if false {"),
     Mutant("acknowledged before the write", COMMITTER, "        let ticket = state.ticket;\n", "        let ticket = state.ticket;\n        if state.leading {\n            return Ok(Receipt::default());\n        }\n"),
-    Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>"),
+    Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>", FAULTS),
+    Mutant("a group under way counts as an idle moment", HOUSEKEEPER, "if groups != Some(log.groups) {", "if groups.unwrap_or(log.groups) != log.groups {"),
+    Mutant("salvage wants the control file whole", CONTROL, "Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))", "read_slot(file.as_ref(), slot, bytes)", DAMAGE),
     Mutant("nobody is woken", COMMITTER, "            self.slots[slot(ticket)].notify_all();", ""),
     Mutant("no thread is woken to lead", COMMITTER, "            self.slots[slot(state.ticket)].notify_one();", ""),
     Mutant("flight lands before those ahead of it", TURN, "state.flights.front().is_some_and(|f| f.ended.is_some())", "state.flights.iter().any(|f| f.ended.is_some()) && { let ended = state.flights.iter().position(|f| f.ended.is_some()); state.flights.swap(0, ended.unwrap_or(0)); true }"),
@@ -130,7 +147,7 @@ LOG_MUTANTS = (
     Mutant("flight in a lazy mode", OPEN, "2.. if options.sync_mode == SyncMode::Every =>", "2.. =>"),
     Mutant("writes in flight are not durable", SIM_DISK, "direct: mode == OpenMode::Direct,", "direct: false,"),
     Mutant("write in flight is not durable", VFS, "libc::O_DIRECT | libc::O_DSYNC", "libc::O_DIRECT"),
-    Mutant("a full batch alone does not wait for flights", COMMITTER, "let busy = state.leading || !state.flights.is_empty();", "let busy = state.leading;"),
+    Mutant("a full batch alone does not wait for flights", ALONE, "let busy = state.leading || !state.flights.is_empty();", "let busy = state.leading;"),
     Mutant("recycled while groups are in flight", RETENTION, "self.runway.is_none() && self.in_place;", "self.in_place;"),
     Mutant("ticket is told twice", TICKETS, "        let mut settled = self.untold.drain(..=last);\n        let told = settled.len() as u64;\n        let result = settled.next_back().flatten();\n        drop(settled);\n", "        let result = self.untold.get(last)?.as_ref().map(|told| told.as_ref().map(|told| *told).map_err(Error::duplicate));\n        let (told, first_failed) = (0, None::<usize>);\n"),
     Mutant("ticket is settled by its append", TICKETS, "self.untold.push_back(None);", "self.untold.push_back(Some(Ok(Receipt::default())));\n        self.settled += 1;"),
@@ -139,11 +156,11 @@ LOG_MUTANTS = (
     Mutant("nobody rings when a ticket is settled", TICKETS, "            ring();", "            let _ = ring;"),
     Mutant("what nobody leads stays after a failure", COMMITTER, "while state.open.wanted && self.may_lead(&state) {", "while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {"),
     Mutant("woken threads still count as waiting", COMMITTER, "            state.waiting[slot(ticket)] = 0;\n", ""),
-    Mutant("buffer is passed by who works alone", COMMITTER, "(state.foretold.is_some()\n                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));", "(state.ticket == open && state.waiting[slot(state.ticket)] == 0);"),
-    Mutant("buffer is dropped by sync and close", COMMITTER, "            } else if orphans {\n                state = self.lead(state);", "            } else if orphans {\n                drop(state.swap_open());"),
+    Mutant("buffer is passed by who works alone", ALONE, "(state.foretold.is_some()\n                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));", "(state.ticket == open && state.waiting[slot(state.ticket)] == 0);"),
+    Mutant("buffer is dropped by sync and close", ALONE, "            } else if orphans {\n                state = self.lead(state);", "            } else if orphans {\n                drop(state.swap_open());"),
     Mutant("receipts are foretold without the SEAL", FORETOLD, "self.lsn = Lsn(self.lsn.0 + HEADER_LEN as u64);", ""),
     Mutant("receipts are foretold without the COMMIT", FORETOLD, "let commit = u64::from(frame.flags & frame_flag::SOLO == 0);", "let commit = 0;"),
-    Mutant("buffered batch that finds no space is forgotten", COMMITTER, "outcome.poison |= failed.any(|frame| frame.owner == Owner::Nobody);", "let _ = &mut failed;"),
+    Mutant("buffered batch that finds no space is forgotten", STATE, "outcome.poison |= failed.any(|frame| frame.owner == Owner::Nobody);", "let _ = &mut failed;"),
     Mutant("readers see a group before it is synced", WRITER, "        self.unsynced_batches += batches;\n", "        self.unsynced_batches += batches;\n        self.publish();\n"),
     Mutant("recycled file keeps its salt", ROTATION, "salt: new_salt(self.vfs.as_ref()).map_err(RotateFault::fatal)?,", "salt: self.header.salt,"),
     Mutant("no gap in the LSNs after an unclean end", RESTART, "    let least = end.0.checked_add(LSN_GAP_MIN)?;", "    if end.0 > 0 {\n        return Some(end);\n    }\n    let least = end.0.checked_add(LSN_GAP_MIN)?;"),
@@ -165,7 +182,7 @@ LOG_MUTANTS = (
     Mutant("prepared file keeps waiting after close", ROOM, "        self.drop_fresh(vfs, layout);\n        *self.fresh()", "        if *self.fresh() == Fresh::Closed {\n            self.drop_fresh(vfs, layout);\n        }\n        *self.fresh()"),
     Mutant("a full disk is kept full by what waits", SPACE, "if full && self.give_space_back() {", "if full && self.offset == 0 && self.give_space_back() {"),
     Mutant("recycled where blocks do not stay", RETENTION, "self.runway.is_none() && self.in_place;", "self.runway.is_none();"),
-    Mutant("copy on write is not known", VFS, "!COPY_ON_WRITE.contains(&file_system)", "!COPY_ON_WRITE.contains(&(file_system ^ 1))"),
+    Mutant("copy on write is not known", IN_PLACE, "!COPY_ON_WRITE.contains(&file_system)", "!COPY_ON_WRITE.contains(&(file_system ^ 1))"),
     Mutant("checksum of a large frame is not that of its payload", LARGE, "payload_crc: frame.checksum.value(),", "payload_crc: frame.checksum.value().min(0),"),
     Mutant("no end mark behind a large frame", LARGE, "frame.piece.resize(rest + HEADER_LEN, 0);", "frame.piece.resize(rest, 0);"),
     Mutant("no end mark behind a group", WRITER, "                group.bytes.resize(group.bytes.len() + HEADER_LEN, 0);\n", ""),
@@ -174,38 +191,51 @@ LOG_MUTANTS = (
 
 #: Bugs of the event store, each with its place, the text there, and what stands there instead.
 STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
-    ("expected version judged on the index only", DECIDE, "            Some(&version) => Ok(version),\n            None => self.snapshot.stream_version(stream),", "            _ => self.snapshot.stream_version(stream),"),
+    ("expected version judged without the group's", SEQUENCER, "    let pending = pending.versions.get(stream).copied();\n    pending.or_else(|| versions.get(stream))", "    let _ = pending;\n    versions.get(stream)"),
     ("condition judged on the index only", DECIDE, "None => self.first_accepted_match(query, condition.after),", "None => None,"),
     ("condition begins one position late", DECIDE, "let from = condition.after.saturating_add(1);", "let from = condition.after.saturating_add(2);"),
     ("saved position may shrink", DECIDE, "if let Some(saved) = saved.filter(|&saved| given <= saved) {", "if let Some(saved) = saved.filter(|_| false) {"),
     ("saved position of the same group is not seen", DECIDE, "                Some(&position) => Some(position),\n                None => {\n                    let saved = self.snapshot", "                _ => {\n                    let saved = self.snapshot"),
     ("digest of an idempotency key is not compared", DECIDE, "if note.digest != *digest {", "if false {"),
-    ("preconditions are judged before duplicates", SEQUENCER, "            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => before.conflicts(request).map(Err),\n            }", "            let conflicts = before.conflicts(request)?;\n            if !conflicts.is_empty() {\n                return Ok(Err(conflicts));\n            }\n            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => Ok(Err(conflicts)),\n            }"),
+    ("preconditions are judged before duplicates", VERDICT, "            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => before.conflicts(request).map(Err),\n            }", "            let conflicts = before.conflicts(request)?;\n            if !conflicts.is_empty() {\n                return Ok(Err(conflicts));\n            }\n            match before.original(request)? {\n                Some(original) => Ok(Ok(original)),\n                None => Ok(Err(conflicts)),\n            }"),
     ("one request twice in a group", SEQUENCER, "let must_wait = desk.pending.may_repeat(request)\n                || (large", "let must_wait = (large"),
-    ("part of a batch counts as the batch", SEQUENCER, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
+    ("part of a batch counts as the batch", VERDICT, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
     ("memory keeps what a failed append would have made", SEQUENCER, "                desk.versions = VersionCache::default();\n                self.withdraw();\n                Err(error)", "                for (stream, version) in desk.pending.versions.drain() {\n                    desk.versions.set(&stream, version);\n                }\n                Err(error)"),
     ("readers are told before the commit", SEQUENCER, "        let outcome = self.commit(turn", "        self.published.set(next - 1);\n        let outcome = self.commit(turn"),
     ("positions of a failed append are used up", SEQUENCER, "                        failure = Some(error.duplicate());\n                        Err(error)", "                        published += request.events.len() as u64;\n                        failure = Some(error.duplicate());\n                        Err(error)"),
     ("a duplicate is durable without a sync", SEQUENCER, "Durability::Durable => self.sync(),", "Durability::Durable => Ok(()),"),
-    ("state is not in the batch", SEQUENCER, "            push(payload, side.op, request.get(&side.key), [value, &[]]);", "            if side.op != OP_STATE_PUT {\n                push(payload, side.op, request.get(&side.key), [value, &[]]);\n            }"),
+    ("state is not in the batch", PAYLOAD, "            push(payload, side.op, request.get(&side.key), [value, &[]]);", "            if side.op != OP_STATE_PUT {\n                push(payload, side.op, request.get(&side.key), [value, &[]]);\n            }"),
     ("ids are forgotten when the log is read", REPLAY, "                    event.body.id.as_ref(),\n                )", "                    None,\n                )"),
     ("idempotency keys are forgotten when the log is read", REPLAY, "            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()));", "            let _ = known.encode();"),
-    ("run of another history is used", CATALOG, "            if of_this_log && (", "            if (of_this_log || !of_this_log) && ("),
+    ("run of another history is used", MAKING, "if is_in_log && cover.numbers() == numbers {", "if (is_in_log || !is_in_log) && cover.numbers() == numbers {"),
     ("checksum of a block is not compared", RUN_READER, "if !block.is_sound(self.header.salt, number) {", "if false {"),
-    ("damaged run fails the question", CATALOG, "Err(error) if self.is_of_index(&error) => self.heal(error)?,", "Err(error) if false && self.is_of_index(&error) => self.heal(error)?,"),
-    ("state of an older layer wins", CATALOG, "for stored in self.layers.iter().rev() {", "for stored in self.layers.iter() {"),
+    ("damaged run fails the question", HEALING, "Err(error) if self.is_of_index(&error) => self.heal(error)?,", "Err(error) if false && self.is_of_index(&error) => self.heal(error)?,"),
+    ("state of an older layer wins", ANSWERS, "for stored in self.layers.iter().rev() {", "for stored in self.layers.iter() {"),
     ("subscription passes over what came while it looked", SUBSCRIPTION, "            self.progress.pass(last);", "            self.progress.pass(self.source.published.last());"),
     ("subscription begins with the event that was dealt with", SUBSCRIPTION, "progress.next = Some(after.saturating_add(1));", "progress.next = Some(after.max(1));"),
     ("closed store ends its subscriptions at once", SUBSCRIPTION, "            let last = self.source.last_position()?;\n            self.progress.fill(", "            if ended {\n                return Err(Error::new(ErrorKind::Closed, \"the event store was closed\"));\n            }\n            let last = self.source.last_position()?;\n            self.progress.fill("),
     ("closed store can't make its index again", WAL, "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n", "    pub(crate) fn cursor_of_view(&self, after_seq: Seq) -> Result<Cursor> {\n        self.check_readable()?;\n"),
     ("descriptor is not made readable", PUBLISHED, "                bell.ring();\n                true", "                let _ = bell;\n                true"),
     ("nobody who waits is woken", PUBLISHED, "        drop(bells);\n        self.grown.notify_all();", "        drop(bells);"),
+    ("slower look takes back what was shown", PUBLISHED, "self.last.fetch_max(last, Ordering::SeqCst)", "self.last.swap(last, Ordering::SeqCst)"),
+    ("place behind another is that of the one behind it", RUN_READER, "(0..count).map(|nth| nth * len)", "(1..=count).map(|nth| nth * len)"),
+    ("page that is full for its bytes is the last", STORE_READER, "Ok(is_last && page.len() == positions.len())", "Ok(is_last)"),
     ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
     ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
+    ("snapshot believes a place whose block is not looked at", RUN_READER, "        let block = self.places_block(number)?;\n        Ok(Some(self.place_in(&block, number, at)?))", "        Ok(Some(self.single_place(number, at)?.0))"),
     ("checksum of a snapshot is not compared", SNAPSHOT, "            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);", ";"),
 ))
 
 MUTANTS = LOG_MUTANTS + STORE_MUTANTS
+
+
+def check(mutants: list) -> int:
+    """Says which mutants can't be planted: their text is gone, or they change nothing."""
+    lost = [m for m in mutants if m.old == m.new or m.old not in (ROOT / m.path).read_text()]
+    for mutant in lost:
+        print(f"{mutant.name}: its text is not in {mutant.path} any more")
+    print(f"{len(mutants) - len(lost)} of {len(mutants)} bugs can be planted")
+    return 1 if lost else 0
 
 
 def lay_out() -> None:
@@ -252,16 +282,16 @@ def run_suite(suite: list) -> str:
         return f"{suite[-1]} hangs"
     if cargo.returncode == 0:
         return ""
-    failed = [line.split()[1] for line in stdout.splitlines()
-              if line.startswith("test ") and line.endswith("FAILED")]
-    failed += [line.strip() for line in stdout.splitlines()
-               if line.startswith("    ") and "::" not in line and " " not in line.strip()]
+    # The list that each test binary ends with.
+    lists = re.findall(r"^failures:\n((?:    \S+\n)+)", stdout, re.MULTILINE)
+    failed = [name for names in lists for name in names.split()]
     return f"{' '.join(suite[1::2]) or 'unit tests'}: {failed[0] if failed else 'failed'}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="print the mutants and exit")
+    parser.add_argument("--check", action="store_true", help="only see whether all can be planted")
     parser.add_argument("--only", help="only mutants whose name contains this")
     arguments = parser.parse_args()
     chosen = [m for m in MUTANTS if not arguments.only or arguments.only in m.name]
@@ -269,6 +299,8 @@ def main() -> int:
         for mutant in chosen:
             print(f"{mutant.path}: {mutant.name}")
         return 0
+    if arguments.check:
+        return check(chosen)
     lay_out()
     missed = 0
     for number, mutant in enumerate(chosen, 1):

@@ -143,6 +143,18 @@ pub const WORKLOADS: &[Workload] = &[
         )],
     ),
     workload(
+        "log-batch-100-recycled",
+        "the same in a log that gives up its records every 128 MiB and did so before",
+        NO_NDJSON,
+        &[Fixture::Raw],
+        &[more(
+            "log-batch-100-recycled",
+            "writes_per_s",
+            "batches/s",
+            &[Times(0.97, "raw")],
+        )],
+    ),
+    workload(
         "log-mib-new",
         "durable batches of 1 MiB (16 x 64 KiB), 1 GiB in all, new log",
         ALL,

@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// Space is given back, where it is, after so many batches of 1 MiB.
-const FORGET_EVERY: u64 = 128;
+/// Space is given back, where it is, after so many bytes.
+const FORGET_EVERY: u64 = 128 << 20;
 
 /// One thread that appends.
 #[derive(Clone, Copy)]
@@ -24,8 +24,8 @@ pub struct Appending {
     pub count: usize,
     pub len: usize,
     pub mode: Mode,
-    /// Old records are given up again and again, and were before.
-    pub recycled: bool,
+    /// Old records are given up again and again, and so many bytes were written before.
+    pub recycled: Option<u64>,
 }
 
 impl Appending {
@@ -35,7 +35,7 @@ impl Appending {
             count: 1,
             len: RECORD_LEN,
             mode,
-            recycled: false,
+            recycled: None,
         }
     }
 
@@ -46,14 +46,25 @@ impl Appending {
         }
     }
 
-    pub fn mebibytes(writes: u64, recycled: bool) -> Appending {
+    pub fn mebibytes(writes: u64) -> Appending {
         Appending {
-            writes,
             count: MIB_RECORDS,
             len: MIB_RECORD_LEN,
-            mode: Mode::Durable,
-            recycled,
+            ..Appending::singles(writes, Mode::Durable)
         }
+    }
+
+    /// The same in a log that gives up its records, and did so before.
+    pub fn recycled(self, bytes_before: u64) -> Appending {
+        Appending {
+            recycled: Some(bytes_before),
+            ..self
+        }
+    }
+
+    /// Bytes of one batch.
+    fn batch_len(&self) -> u64 {
+        (self.count * self.len) as u64
     }
 }
 
@@ -66,18 +77,17 @@ pub fn append(contender: &str, places: Places<'_>, what: Appending, out: &mut Me
     let mut meter = Meter::new();
     let mut writer = writers::open(contender, places, what.mode);
     let mut live = 0;
+    let forget_every = FORGET_EVERY / what.batch_len();
     let write = |writer: &mut dyn Writer, index: u64, live: &mut u64| {
         writer.write(payload.records(index, count, len), len);
         *live += count as u64;
-        if what.recycled && (index + 1) % FORGET_EVERY == 0 {
+        if what.recycled.is_some() && (index + 1) % forget_every == 0 {
             writer.forget();
             *live = 0;
         }
     };
-    if what.recycled {
-        for index in 0..writes.min(2 * FORGET_EVERY) {
-            write(writer.as_mut(), index, &mut live);
-        }
+    for index in 0..what.recycled.unwrap_or(0) / what.batch_len() {
+        write(writer.as_mut(), index, &mut live);
     }
     meter.begin();
     for index in 0..writes {

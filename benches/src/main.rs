@@ -381,8 +381,15 @@ fn child(args: &[String]) {
     match workload.as_str() {
         "log-append" => append(Appending::singles(scale.appends, Mode::Durable), it),
         "log-batch-100" => append(Appending::hundreds(scale.batches, Mode::Durable), it),
-        "log-mib-new" => append(Appending::mebibytes(scale.mib_batches, false), it),
-        "log-mib-recycled" => append(Appending::mebibytes(scale.mib_batches, true), it),
+        "log-batch-100-recycled" => append(
+            Appending::hundreds(scale.batches, Mode::Durable).recycled(scale.recycled_bytes),
+            it,
+        ),
+        "log-mib-new" => append(Appending::mebibytes(scale.mib_batches), it),
+        "log-mib-recycled" => append(
+            Appending::mebibytes(scale.mib_batches).recycled(scale.recycled_bytes),
+            it,
+        ),
         "log-group-16" => together(16, Mode::Durable, it),
         "log-group-64" => together(64, Mode::Durable, it),
         "log-flights-16" => together(16, Mode::Flights, it),

@@ -24,6 +24,8 @@ pub struct Scale {
     pub batches: u64,
     /// Durable batches of 1 MiB.
     pub mib_batches: u64,
+    /// Bytes that a log was given, and gave up, before its space is used again.
+    pub recycled_bytes: u64,
     /// How long many threads append, in milliseconds.
     pub group_ms: u64,
     /// Records appended without durability; peers that are slow by nature do a tenth.
@@ -52,6 +54,7 @@ impl Scale {
             appends: 4_000,
             batches: 2_000,
             mib_batches: 1_024,
+            recycled_bytes: 256 << 20,
             group_ms: 1_000,
             manual_records: 1_000_000,
             replay_records: 4 << 20,
@@ -78,6 +81,7 @@ impl Scale {
             appends: 50,
             batches: 20,
             mib_batches: 8,
+            recycled_bytes: 8 << 20,
             group_ms: 50,
             manual_records: 10_000,
             replay_records: 20_000,

@@ -17,31 +17,34 @@
 //! history of the log (its anchor is not there) is left out when the store is opened, and what it
 //! covered is read from the log. A block that turns out to be damaged later has the same effect.
 //!
+//! Here is which layers there are; in files of their own what they answer (`catalog/answers.rs`), how they
+//! grow and merge (`merging.rs`), and how they are made from the log (`making.rs`), also when one turns out
+//! to be damaged (`healing.rs`).
+//!
 //! Concurrency: `layers` is replaced as a whole, under a lock that is held for as long as that takes.
 //! A snapshot holds the layers that it began with, so what it answers is of one moment, but for the
 //! active layer, which may have grown: who asks bounds positions by what was published.
 
+mod answers;
+mod healing;
 mod making;
+mod merging;
+
+pub(super) use answers::Snapshot;
 
 use super::anchor::{Cover, LogPlace};
-use super::index::{
-    merge_runs, run_file_numbers, write_run, BlockCache, KeyKind, Layer, ListHead, MemoryIndex,
-    Place, Run, Value,
-};
+use super::index::{run_file_numbers, write_run, BlockCache, Layer, MemoryIndex, Run};
 use super::replay::{add_record, Follower};
-use crate::error::{Error, ErrorKind, Result};
-use crate::lsn::{Lsn, Seq};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use crate::error::{Error, Result};
+use crate::lsn::Seq;
+use crate::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
-use making::{Part, Progress, Watch};
-use std::collections::BTreeMap;
+use making::Progress;
+use merging::Work;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-/// Frozen layers that may wait; with more, who appends helps.
-const FROZEN_MAX: usize = 3;
 
 /// When layers are made, and what of them is kept in memory. Meant for tests; what the store
 /// answers does not depend on it.
@@ -194,24 +197,6 @@ impl Following {
     }
 }
 
-#[derive(Default)]
-struct Work {
-    /// A thread is at work.
-    running: bool,
-    closing: bool,
-    fork_count: u64,
-}
-
-/// A thread at work. However it ends, it is known that it did.
-struct Working(Arc<Catalog>);
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.work().running = false;
-        self.0.work_done.notify_all();
-    }
-}
-
 /// How far the index is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CatalogStat {
@@ -220,157 +205,6 @@ pub(super) struct CatalogStat {
     pub(super) memory_events: u64,
     pub(super) work_done: u64,
     pub(super) work_total: u64,
-}
-
-/// The layers at one moment.
-#[derive(Clone)]
-pub(super) struct Snapshot {
-    layers: Arc<[Stored]>,
-}
-
-impl Snapshot {
-    /// The answer of the newest layer that has one.
-    pub(super) fn newest<T>(
-        &self,
-        question: impl Fn(&dyn Layer) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        for stored in self.layers.iter().rev() {
-            if let Some(answer) = stored.ask(&question)? {
-                return Ok(Some(answer));
-            }
-        }
-        Ok(None)
-    }
-
-    pub(super) fn stream_version(&self, stream: &[u8]) -> Result<u64> {
-        let head = self.newest(|layer| layer.head(KeyKind::Stream, stream))?;
-        Ok(head.map_or(0, |head| head.first_version + head.count - 1))
-    }
-
-    pub(super) fn value(&self, kind: KeyKind, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(match self.newest(|layer| layer.value(kind, key))? {
-            Some(Value::Bytes(bytes)) => Some(bytes),
-            Some(Value::Deleted) | None => None,
-        })
-    }
-
-    pub(super) fn position_of_version(&self, stream: &[u8], version: u64) -> Result<Option<u64>> {
-        self.newest(|layer| layer.position_of_version(stream, version))
-    }
-
-    /// What is known of a list, over all layers.
-    pub(super) fn head(&self, kind: KeyKind, key: &[u8]) -> Result<Option<ListHead>> {
-        let mut whole: Option<ListHead> = None;
-        for stored in self.layers.iter() {
-            if let Some(head) = stored.ask(|layer| layer.head(kind, key))? {
-                whole = Some(join(whole, head));
-            }
-        }
-        Ok(whole)
-    }
-
-    /// See [`Layer::positions`].
-    pub(super) fn positions(
-        &self,
-        kind: KeyKind,
-        key: &[u8],
-        from: u64,
-        backward: bool,
-        count_max: usize,
-        out: &mut Vec<u64>,
-    ) -> Result<()> {
-        let end = out.len() + count_max;
-        let mut ask = |stored: &Stored| {
-            let (first, last) = stored.range();
-            let beyond = if backward { first > from } else { last < from };
-            if out.len() < end && !beyond {
-                let wanted = end - out.len();
-                stored.ask(|layer| layer.positions(kind, key, from, backward, wanted, out))?;
-            }
-            Ok(())
-        };
-        if backward {
-            self.layers.iter().rev().try_for_each(&mut ask)
-        } else {
-            self.layers.iter().try_for_each(&mut ask)
-        }
-    }
-
-    /// Where the events at these positions stand; all of them exist.
-    pub(super) fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()> {
-        let mut rest = positions;
-        while let Some(&position) = rest.first() {
-            let Some((stored, first, last)) = self.layer_of(position) else {
-                let message = format!("the index knows nothing of position {position}");
-                return Err(Error::new(ErrorKind::Internal, message));
-            };
-            let here = rest
-                .iter()
-                .take_while(|p| (first..=last).contains(*p))
-                .count();
-            let (now, later) = rest.split_at(here.max(1));
-            stored.ask(|layer| layer.places(now, out))?;
-            rest = later;
-        }
-        Ok(())
-    }
-
-    fn layer_of(&self, position: u64) -> Option<(&Stored, u64, u64)> {
-        let behind = self
-            .layers
-            .partition_point(|stored| stored.range().0 <= position);
-        let stored = self.layers.get(behind.checked_sub(1)?)?;
-        let (first, last) = stored.range();
-        (first..=last)
-            .contains(&position)
-            .then_some((stored, first, last))
-    }
-
-    /// Keys in ascending order, behind `after`, that begin with `prefix`.
-    pub(super) fn keys(
-        &self,
-        kind: KeyKind,
-        after: Option<&[u8]>,
-        prefix: &[u8],
-        count_max: usize,
-    ) -> Result<Vec<(Vec<u8>, ListHead)>> {
-        let mut found: BTreeMap<Vec<u8>, ListHead> = BTreeMap::new();
-        let mut keys = Vec::new();
-        // A layer that gave its last key of a page may have more: what lies behind the smallest
-        // such key is left for the next page.
-        let mut horizon: Option<Vec<u8>> = None;
-        for stored in self.layers.iter() {
-            keys.clear();
-            stored.ask(|layer| layer.keys(kind, after, prefix, count_max, &mut keys))?;
-            if keys.len() >= count_max {
-                if let Some((last, _)) = keys.last() {
-                    if horizon.as_ref().is_none_or(|horizon| last < horizon) {
-                        horizon = Some(last.clone());
-                    }
-                }
-            }
-            for (key, head) in keys.drain(..) {
-                let whole = found.remove(&key);
-                found.insert(key, join(whole, head));
-            }
-        }
-        let behind = |key: &Vec<u8>| horizon.as_ref().is_some_and(|horizon| key > horizon);
-        let page = found.into_iter().take_while(|(key, _)| !behind(key));
-        Ok(page.take(count_max).collect())
-    }
-}
-
-/// One list in two layers that follow each other.
-fn join(older: Option<ListHead>, newer: ListHead) -> ListHead {
-    match older {
-        None => newer,
-        Some(older) => ListHead {
-            count: older.count + newer.count,
-            first: older.first,
-            last: newer.last,
-            first_version: older.first_version,
-        },
-    }
 }
 
 impl Catalog {
@@ -498,291 +332,6 @@ impl Catalog {
         Ok(Arc::new(run))
     }
 
-    // ---- freezing, merging -------------------------------------------------------------------
-
-    /// Called by who leads a group, after it: freezes the active layer if it is large.
-    pub(super) fn grown(self: &Arc<Catalog>) -> Result<()> {
-        let active = self.active();
-        if !active.is_large(&self.limits) {
-            return Ok(());
-        }
-        let frozen = self.freeze(&active);
-        if !self.vfs.background() || frozen > FROZEN_MAX {
-            return self.work_on();
-        }
-        self.begin_work()
-    }
-
-    /// Begins another active layer. Gives how many frozen ones wait now.
-    fn freeze(&self, active: &Memory) -> usize {
-        let next = active.index().range().end() + 1;
-        let fresh = Memory::new(next, active.covered().end);
-        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = layers.to_vec();
-        all.push(Stored::Memory(fresh));
-        *layers = all.into();
-        let in_memory = layers.iter().filter(|s| matches!(s, Stored::Memory(_)));
-        in_memory.count() - 1
-    }
-
-    /// Lets a thread of its own do what is to be done, if there is something and none is at it. It
-    /// ends when it is through.
-    pub(super) fn begin_work(self: &Arc<Catalog>) -> Result<()> {
-        if self.oldest_frozen().is_none() && self.mergeable().is_none() {
-            return Ok(());
-        }
-        if !self.vfs.background() {
-            return self.work_on();
-        }
-        let mut work = self.work();
-        if work.running || work.closing {
-            return Ok(());
-        }
-        work.running = true;
-        drop(work);
-        let working = Working(Arc::clone(self));
-        let thread = std::thread::Builder::new().name("duralog-index".to_string());
-        // What can't be written stays in memory, and is tried again with the next layer. So is
-        // everything if there is no thread to be had: the guard was dropped with the closure.
-        let _ = thread.spawn(move || working.0.work_on());
-        Ok(())
-    }
-
-    /// Whether this handle may write and delete files of the index now: not once it was closed,
-    /// though it goes on reading, for the next one may be at work on them.
-    fn may_write(&self) -> bool {
-        self.writes && !self.work().closing
-    }
-
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes runs of frozen layers, oldest first, and merges runs, until nothing is to be done. A
-    /// failure is no failure of the store: what could not be written stays in memory.
-    fn work_on(&self) -> Result<()> {
-        if !self.writes {
-            return Ok(());
-        }
-        // One thread at a time: two would make the same run twice.
-        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(frozen) = self.oldest_frozen() {
-            let run = self.write(&frozen)?;
-            self.swap(&[Stored::Memory(frozen)], Stored::Run(run));
-        }
-        while let Some(runs) = self.mergeable() {
-            if self.work().closing {
-                return Ok(());
-            }
-            match self.merge(&runs) {
-                Err(error) if runs.iter().any(|run| is_about(&error, run)) => {
-                    self.make_again(error)?;
-                }
-                merged => merged?,
-            }
-        }
-        Ok(())
-    }
-
-    fn oldest_frozen(&self) -> Option<Arc<Memory>> {
-        let layers = self.read_layers();
-        let (_, frozen) = layers.split_last()?;
-        frozen.iter().find_map(|stored| match stored {
-            Stored::Memory(memory) => Some(Arc::clone(memory)),
-            Stored::Run(_) => None,
-        })
-    }
-
-    /// The newest runs of one tier, if there are enough of them next to each other.
-    fn mergeable(&self) -> Option<Vec<Arc<Run>>> {
-        let layers = self.read_layers();
-        let mut runs: Vec<Arc<Run>> = Vec::new();
-        let tier = |run: &Run| self.limits.tier_of(run.weight());
-        for stored in layers.iter() {
-            match stored {
-                Stored::Run(run) => {
-                    if runs.last().is_some_and(|last| tier(last) != tier(run)) {
-                        runs.clear();
-                    }
-                    runs.push(Arc::clone(run));
-                }
-                Stored::Memory(_) => runs.clear(),
-            }
-            if runs.len() == self.limits.tier_runs {
-                return Some(runs);
-            }
-        }
-        None
-    }
-
-    fn merge(&self, runs: &[Arc<Run>]) -> Result<()> {
-        let weight: u64 = runs.iter().map(|run| run.weight()).sum();
-        let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else {
-            return Ok(());
-        };
-        let cover = Cover {
-            begin_seq: Cover::decode(&oldest.anchor()).begin_seq,
-            end: Cover::decode(&newest.anchor()).end,
-        };
-        let keys = runs.iter().map(|run| run.key_count()).sum();
-        self.work_done_keys.store(0, Ordering::Relaxed);
-        self.work_total_keys.store(keys, Ordering::Relaxed);
-        let path = merge_runs(
-            self.vfs.as_ref(),
-            &self.dir,
-            cover.numbers(),
-            runs,
-            &cover.encode(),
-            self.limits.tier_of(weight),
-            &|done| {
-                self.work_done_keys.store(done, Ordering::Relaxed);
-                !self.work().closing
-            },
-        );
-        self.work_done_keys.store(0, Ordering::Relaxed);
-        self.work_total_keys.store(0, Ordering::Relaxed);
-        let path = match path {
-            Err(error) if error.kind() == ErrorKind::Stopped => return Ok(()),
-            path => path?,
-        };
-        let run = self.open_run(&path)?;
-        let old: Vec<Stored> = runs.iter().cloned().map(Stored::Run).collect();
-        self.swap(&old, Stored::Run(Arc::new(run)));
-        for run in runs {
-            // A file that stays is removed when the store is opened next.
-            let _ = self.vfs.unlink(run.path());
-        }
-        Ok(())
-    }
-
-    /// Puts `new` in the place of `old`, layers that follow each other.
-    fn swap(&self, old: &[Stored], new: Stored) {
-        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::with_capacity(layers.len());
-        let mut new = Some(new);
-        for stored in layers.iter() {
-            if old.iter().any(|old| is_same(old, stored)) {
-                all.extend(new.take());
-            } else {
-                all.push(stored.clone());
-            }
-        }
-        *layers = all.into();
-    }
-
-    // ---- damage ------------------------------------------------------------------------------
-
-    /// Asks `question`; if a run turns out to be damaged, makes it from the log again and asks once
-    /// more.
-    pub(super) fn ask<T>(&self, mut question: impl FnMut(&Snapshot) -> Result<T>) -> Result<T> {
-        if let Some(error) = self.lost.get() {
-            return Err(error.duplicate());
-        }
-        loop {
-            match question(&self.snapshot()) {
-                Err(error) if self.is_of_index(&error) => self.heal(error)?,
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Lets all runs check what they read once more.
-    pub(super) fn distrust(&self) {
-        for stored in self.read_layers().iter() {
-            if let Stored::Run(run) = stored {
-                run.distrust();
-            }
-        }
-    }
-
-    fn is_of_index(&self, error: &Error) -> bool {
-        let path = error.place().path.as_ref();
-        matches!(
-            error.kind(),
-            ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::NotFound
-        ) && path.and_then(|path| path.parent()) == Some(self.dir.as_path())
-    }
-
-    /// Makes the layer again that `error` is about. An error if that can't be done.
-    fn heal(&self, error: Error) -> Result<()> {
-        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_again(error)
-    }
-
-    /// The same for who holds the lock.
-    fn make_again(&self, error: Error) -> Result<()> {
-        let layers = self.read_layers();
-        let damaged = layers.iter().enumerate().find_map(|(index, stored)| {
-            let Stored::Run(run) = stored else {
-                return None;
-            };
-            is_about(&error, run).then(|| (index, Arc::clone(run)))
-        });
-        let Some((index, run)) = damaged else {
-            // Somebody else made it again meanwhile, or it was merged.
-            return Ok(());
-        };
-        let cover = Cover::decode(&run.anchor());
-        let before = index.checked_sub(1).and_then(|before| layers.get(before));
-        let before = before.map(Stored::end).unwrap_or_default();
-        let part = Part {
-            place: LogPlace {
-                end_seq: cover.begin_seq,
-                ..before
-            },
-            next: *run.range().start(),
-            until: cover.end.end_seq,
-        };
-        if self.may_write() {
-            let _ = self.vfs.unlink(run.path());
-        }
-        let made = self.index_from_log(part, &Watch::default(), &mut |_, _| true)?;
-        if made.next != run.range().end() + 1 {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!(
-                    "the log holds events up to position {} where {} was expected",
-                    made.next - 1,
-                    run.range().end()
-                ),
-            ));
-        }
-        let mut made = made.layers;
-        let mut guard = self.layers.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::new();
-        for stored in guard.iter() {
-            if is_same(stored, &Stored::Run(Arc::clone(&run))) {
-                all.append(&mut made);
-            } else {
-                all.push(stored.clone());
-            }
-        }
-        *guard = all.into();
-        Ok(())
-    }
-
-    /// Whether a batch is known that does not stand before `end`.
-    pub(super) fn goes_beyond(&self, end: Lsn) -> bool {
-        let layers = self.read_layers();
-        layers.iter().any(|stored| stored.end().batch_id >= end)
-    }
-
-    /// After a failed sync: forgets what readers must not see any more, since the log no longer
-    /// vouches for it. All layers are made anew, which takes as long as opening the store.
-    pub(super) fn withdraw(&self) {
-        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.layers_of_log(&mut |_, _| true) {
-            Ok((layers, _)) => self.replace(layers),
-            // Better no answers than those of a state that may never have been.
-            Err(error) => {
-                let _ = self.lost.set(error.into_kind(
-                    ErrorKind::Poisoned,
-                    "what is durable could not be read after a failed sync; open the store again",
-                ));
-            }
-        }
-    }
-
     // ---- following, closing ------------------------------------------------------------------
 
     /// Lets a handle that only reads see what was appended since; gives the last position.
@@ -882,11 +431,6 @@ impl Catalog {
             let _ = self.write(&active);
         }
     }
-}
-
-/// Whether reading this run led to `error`.
-fn is_about(error: &Error, run: &Run) -> bool {
-    error.place().path.as_deref() == Some(run.path())
 }
 
 fn is_same(a: &Stored, b: &Stored) -> bool {

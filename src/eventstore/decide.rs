@@ -12,6 +12,7 @@ use super::index::KeyKind;
 use super::lists::{Matches, Way};
 use super::replay::KnownRequest;
 use super::request::{Expected, Prepared, PreparedEvent};
+use super::sequencer::{version_at_hand, VersionCache};
 use crate::error::{Conflict, ConflictKind, Error, ErrorKind, Result};
 use crate::format::event::{position_of_derived_id, EventId, RequestNote, OP_SAVED_POSITION};
 use crate::format::get_u64;
@@ -73,6 +74,8 @@ pub(super) struct Before<'a> {
     /// The last position in the catalog.
     pub(super) last: u64,
     pub(super) pending: &'a Pending,
+    /// Versions that need no looking up.
+    pub(super) versions: &'a VersionCache,
     /// Accepted requests of the group, each with the position of its first event.
     pub(super) accepted: &'a [(u64, &'a Prepared)],
 }
@@ -88,8 +91,8 @@ pub(super) struct Original {
 impl Before<'_> {
     /// Version of a stream.
     pub(super) fn stream_version(&self, stream: &[u8]) -> Result<u64> {
-        match self.pending.versions.get(stream) {
-            Some(&version) => Ok(version),
+        match version_at_hand(stream, self.pending, self.versions) {
+            Some(version) => Ok(version),
             None => self.snapshot.stream_version(stream),
         }
     }

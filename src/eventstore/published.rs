@@ -48,6 +48,16 @@ impl Published {
         }
     }
 
+    /// The same for who only finds out how far others are: of two threads the slower one must not take
+    /// back what the faster one has shown. Gives what readers may see now.
+    pub(super) fn raise(&self, last: u64) -> u64 {
+        let before = self.last.fetch_max(last, Ordering::SeqCst);
+        if before < last && self.watchers.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+        before.max(last)
+    }
+
     /// Nothing more will be published through this handle.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
@@ -113,5 +123,19 @@ impl Published {
         }
         drop(guard);
         self.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As when two threads of a reader look at the same time, and the slower one has seen less.
+    #[test]
+    fn what_was_shown_is_not_taken_back_by_a_slower_look() {
+        let published = Published::new(3);
+        assert_eq!(published.raise(5), 5);
+        assert_eq!(published.raise(4), 5);
+        assert_eq!(published.last(), 5);
     }
 }

@@ -18,7 +18,7 @@ use crate::lsn::Lsn;
 use crate::sync::{Mutex, PoisonError};
 use crate::vfs::{read_full_at, File, OpenMode};
 use crate::wal::Wal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,11 +26,13 @@ use std::sync::Arc;
 const GAP_MAX: u64 = 4096;
 /// Bytes read together.
 const READ_MAX: u64 = 256 << 10;
-/// Bytes read for a record whose length is not known: at first, and at least.
+/// Bytes read for a record whose length is not known: at first, and at most. What is longer is read in
+/// two steps.
 const GUESS: u64 = 512;
-const GUESS_MIN: u64 = 64;
-/// And at most: what is longer is read in two steps.
 const GUESS_MAX: u64 = 4096;
+/// Reads on a guess end at a multiple of this, for memory comes in such pieces: one that was guessed
+/// in vain would cost as much as all that is needed of it.
+const PIECE: u64 = 64;
 /// Bytes of a page at which it ends, with the event that reaches it.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Files kept open; mappings are kept beyond the file they are of, and cost less.
@@ -225,10 +227,10 @@ pub struct EventPage {
     bytes: Buffer,
     columns: EventColumns,
     places: Vec<Place>,
-    /// The length of the record read last, rounded up: the next one is like it more often than not.
+    /// The length of the record read last: the next one is like it more often than not.
     guess: Option<u64>,
-    /// The file read last.
-    open: Option<OpenFile>,
+    /// The file read last, and those behind it of which something was announced.
+    open: VecDeque<OpenFile>,
 }
 
 impl EventPage {
@@ -275,7 +277,7 @@ impl EventPage {
     fn retire(&mut self) -> bool {
         self.clear();
         // A file that is held here could not be closed.
-        self.open = None;
+        self.open.clear();
         self.bytes.bytes.len() <= 2 * PAGE_BYTES_MAX
     }
 
@@ -302,7 +304,7 @@ impl EventPage {
     fn fill_once(&mut self, catalog: &Catalog, files: &Files, positions: &[u64]) -> Result<()> {
         self.clear();
         // The last segment may have got a successor since.
-        self.open.take_if(|open| open.end.is_none());
+        self.open.retain(|open| open.end.is_some());
         let mut places = std::mem::take(&mut self.places);
         let found = catalog.ask(|snapshot| {
             places.clear();
@@ -334,13 +336,41 @@ impl EventPage {
         let lost = || Error::new(ErrorKind::Internal, "an event without a place");
         let place_at = |index: usize| places.get(index).copied().ok_or_else(lost);
         let low = place_at(first)?.lsn;
-        let open = match self.open.take() {
-            Some(open) if open.holds(Lsn(low)) => open,
-            _ => files.file_of(Lsn(low))?,
+        let open = loop {
+            match self.open.pop_front() {
+                Some(open) if open.holds(Lsn(low)) => break open,
+                Some(_) => {}
+                None => break files.file_of(Lsn(low))?,
+            }
         };
+        if files.mapped {
+            self.announce(files, &open, places, first);
+        }
         let read = self.read_from(files, &open, positions, places, first);
-        self.open = Some(open);
+        self.open.push_front(open);
         read
+    }
+
+    /// Announces to their mapped files the events that are read soon: with the first of a page, those
+    /// up to AHEAD; then always the next one. `open` is the file of the first.
+    fn announce(&mut self, files: &Files, open: &OpenFile, places: &[Place], first: usize) {
+        let guess = usize::try_from(self.guess.unwrap_or(GUESS)).unwrap_or(usize::MAX);
+        let from = if first == 0 { 0 } else { first + AHEAD - 1 };
+        let ahead = places.get(from..).unwrap_or_default().iter();
+        for place in ahead.take(first + AHEAD - from) {
+            let lsn = Lsn(place.lsn);
+            if !self.open.back().unwrap_or(open).holds(lsn) {
+                match files.file_of(lsn) {
+                    Ok(next) => self.open.push_back(next),
+                    // Who reads it says why.
+                    Err(_) => return,
+                }
+            }
+            let open = self.open.back().unwrap_or(open);
+            if let Some(offset) = open.header.offset_of(lsn) {
+                open.file.expect(offset, guess);
+            }
+        }
     }
 
     fn read_from(
@@ -356,18 +386,6 @@ impl EventPage {
         let low = place_at(first)?.lsn;
         let guess = self.guess.unwrap_or(GUESS);
         let ends = open.end.map_or(u64::MAX, |end| end.0);
-        if files.mapped {
-            // With the first, those up to AHEAD; then always the next one.
-            let from = if first == 0 { 0 } else { first + AHEAD - 1 };
-            let ahead = places.get(from..).unwrap_or_default().iter();
-            for place in ahead.take(first + AHEAD - from) {
-                let offset = open.header.offset_of(Lsn(place.lsn));
-                if let Some(offset) = offset.filter(|_| open.holds(Lsn(place.lsn))) {
-                    open.file
-                        .expect(offset, usize::try_from(guess).unwrap_or(usize::MAX));
-                }
-            }
-        }
         // Backward reading goes one by one: each event stands before the one read last.
         let mut behind = first + 1;
         let mut high = low;
@@ -384,9 +402,16 @@ impl EventPage {
         }
         let base = self.bytes.len;
         let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
-        // The header of a record is always read, since the place says that there is one.
-        let committed = open.limit.saturating_sub(offset);
-        let wanted = (high - low + guess).min(committed.max(record::HEADER_LEN as u64));
+        // The header of a record is always read, since the place says that there is one. Of a mapping
+        // the rest costs nothing to read when its length is known.
+        let header = high - low + record::HEADER_LEN as u64;
+        let wanted = match files.mapped {
+            true => header,
+            false => {
+                let end = (offset + (high - low) + guess).next_multiple_of(PIECE);
+                end.min(open.limit).saturating_sub(offset).max(header)
+            }
+        };
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         self.read_more(open, offset, base, wanted)?;
         let log_id = files.wal.log_id();
@@ -409,7 +434,7 @@ impl EventPage {
                     return Err(damaged(open, &place, &what));
                 }
             }
-            self.guess = Some(guess_after(record.len()));
+            self.guess = Some((record.len() as u64).min(GUESS_MAX));
         }
         self.bytes.len = end;
         Ok(behind)
@@ -462,12 +487,6 @@ impl EventPage {
         }
         Ok(end)
     }
-}
-
-/// What to read for a record after one of `len` bytes.
-fn guess_after(len: usize) -> u64 {
-    let len = (len as u64 + GUESS_MIN / 2).next_multiple_of(GUESS_MIN);
-    len.min(GUESS_MAX)
 }
 
 /// Key and value of the record that `bytes` are: verified by the checksum that the index has of it.
@@ -550,7 +569,7 @@ impl Progress {
     }
 
     /// Fills `page` with what comes next; an empty page is the end for now. Says whether the page
-    /// has all that there is up to `last`.
+    /// has all that there is up to `last`, or all that was asked for.
     pub(super) fn fill(
         &mut self,
         catalog: &Catalog,
@@ -592,7 +611,8 @@ impl Progress {
             self.next = Some(if backward { position - 1 } else { position + 1 });
             self.delivered += page.len() as u64;
         }
-        Ok(positions.len() < count && page.len() == positions.len())
+        let is_last = positions.len() < count || count as u64 == left;
+        Ok(is_last && page.len() == positions.len())
     }
 
     /// There is nothing more up to `last`, in the direction of reading.

@@ -73,6 +73,8 @@ impl Read {
     pub(super) fn bounds(&self, snapshot: &Snapshot, last: u64) -> Result<Option<(u64, u64)>> {
         let backward = self.direction == Direction::Backward;
         let (begin, end) = match &self.selection {
+            // All of it: which version it is at need not be looked up.
+            Selection::Stream(_) if self.from == 0 && self.to == 0 => (1, last),
             Selection::Stream(name) => {
                 let stream = name.as_bytes();
                 let version = snapshot.stream_version(stream)?;

@@ -13,23 +13,19 @@
 //! on every path, also when the leader panics. A verdict that rests on a request of the same group
 //! is told only if that request was committed.
 
+mod payload;
+mod verdict;
+
+use self::payload::records;
 use super::catalog::{Catalog, Memory};
-use super::decide::{known_ids, Before, Original, Pending};
-use super::index::{KeyKind, MemoryIndex, Place, Value};
+use super::decide::Pending;
 use super::published::Published;
-use super::reader::{EventPage, Files};
-use super::replay::KnownRequest;
+use super::reader::Files;
 use super::request::{AppendReceipt, Prepared};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::checksum::crc32;
-use crate::format::event::{
-    encode_place, event_flag, position_of_derived_id, RequestNote, OP_EVENT, OP_REQUEST,
-    OP_SAVED_POSITION, OP_STATE_DELETE, OP_STATE_PUT, POSITION_MAX,
-};
-use crate::format::frame;
-use crate::format::record::{decode, encode_header};
+use crate::format::event::POSITION_MAX;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::wal::{Durability, EncodedPayload, Receipt, Record, Wal};
+use crate::wal::{Durability, EncodedPayload, Receipt, Wal};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -64,16 +60,16 @@ struct Desk {
     payloads: Vec<EncodedPayload>,
 }
 
-/// Versions of streams that were appended to lately: two generations, of which the older one is
-/// forgotten when the newer one is full.
+/// Versions of streams that were asked for or appended to lately: two generations, of which the
+/// older one is forgotten when the newer one is full.
 #[derive(Default)]
-struct VersionCache {
+pub(super) struct VersionCache {
     newer: HashMap<Box<[u8]>, u64>,
     older: HashMap<Box<[u8]>, u64>,
 }
 
 impl VersionCache {
-    fn get(&self, stream: &[u8]) -> Option<u64> {
+    pub(super) fn get(&self, stream: &[u8]) -> Option<u64> {
         let found = self.newer.get(stream).or_else(|| self.older.get(stream));
         found.copied()
     }
@@ -88,6 +84,16 @@ impl VersionCache {
         }
         self.newer.insert(stream.into(), version);
     }
+}
+
+/// Version of a stream before the next request of the group, if it needs no looking up.
+pub(super) fn version_at_hand(
+    stream: &[u8],
+    pending: &Pending,
+    versions: &VersionCache,
+) -> Option<u64> {
+    let pending = pending.versions.get(stream).copied();
+    pending.or_else(|| versions.get(stream))
 }
 
 /// See the module.
@@ -339,221 +345,6 @@ impl Sequencer {
         let _ = self.catalog.grown();
     }
 
-    /// `None`: it is accepted. A receipt: it was carried out before.
-    fn decide(
-        &self,
-        taken: &[Waiting],
-        accepted: &[Accepted],
-        desk: &Desk,
-        last: u64,
-        at: usize,
-    ) -> Result<Option<AppendReceipt>> {
-        let request = &taken[at].request;
-        self.check_derived_ids(request, last)?;
-        let before: Vec<(u64, &Prepared)> = accepted
-            .iter()
-            .map(|accepted| {
-                let request = &taken[accepted.at].request;
-                (accepted.receipt.first_position, request)
-            })
-            .collect();
-        // Most appends have only expectations about streams that were appended to lately.
-        let simple = request.conditions.is_empty()
-            && request.side_records.is_empty()
-            && request.idempotency_key.is_none()
-            && request.events.iter().all(|event| event.id.is_none());
-        if simple {
-            let known = request.expectations.iter().all(|(stream, expected)| {
-                let stream = request.get(stream);
-                let pending = desk.pending.versions.get(stream).copied();
-                let version = pending.or_else(|| desk.versions.get(stream));
-                version.is_some_and(|version| expected.holds(version))
-            });
-            if known {
-                return Ok(None);
-            }
-        }
-        let original = self.catalog.ask(|snapshot| {
-            let before = Before {
-                snapshot,
-                log_id: self.wal.log_id(),
-                last,
-                pending: &desk.pending,
-                accepted: &before,
-            };
-            match before.original(request)? {
-                Some(original) => Ok(Ok(original)),
-                None => before.conflicts(request).map(Err),
-            }
-        })?;
-        match original {
-            Ok(original) => self.receipt_of(request, &original).map(Some),
-            Err(conflicts) if conflicts.is_empty() => Ok(None),
-            Err(conflicts) => Err(Error::of_conflicts(conflicts)),
-        }
-    }
-
-    /// Checks that no event claims an id of the form that the store derives from positions, unless
-    /// it is the very event that got it.
-    fn check_derived_ids(&self, request: &Prepared, last: u64) -> Result<()> {
-        let ids = request.events.iter().filter_map(|event| event.id);
-        for id in ids {
-            let Some(position) = position_of_derived_id(self.wal.log_id(), &id) else {
-                continue;
-            };
-            let mut page = EventPage::default();
-            if position <= last {
-                page.fill(&self.catalog, &self.files, &[position])?;
-            }
-            if page.get(0).is_none_or(|event| event.id != id) {
-                return Err(Error::invalid(
-                    "an id of the form that the store itself gives to events without one",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The receipt of a request that was carried out before, read from the log.
-    fn receipt_of(&self, request: &Prepared, original: &Original) -> Result<AppendReceipt> {
-        let mut receipt = AppendReceipt {
-            duplicate: true,
-            time_ns: original.time_ns,
-            ..AppendReceipt::default()
-        };
-        if original.event_count == 0 {
-            return Ok(receipt);
-        }
-        let end = original.first_position + original.event_count;
-        let mut page = EventPage::default();
-        let mut known: HashMap<String, usize> = HashMap::new();
-        let mut next = original.first_position;
-        while next < end {
-            let until = end.min(next + 1024);
-            let positions: Vec<u64> = (next..until).collect();
-            page.fill(&self.catalog, &self.files, &positions)?;
-            for event in page.iter() {
-                let begins = event.position == original.first_position;
-                let ends = event.position + 1 == end;
-                if event.first_of_batch != begins || event.last_of_batch != ends {
-                    let ids = request.events.iter().filter_map(|event| event.id);
-                    return Err(known_ids(ids.collect()));
-                }
-                receipt.time_ns = event.time_ns;
-                let versions = &mut receipt.stream_versions;
-                match known.get(event.stream).and_then(|&at| versions.get_mut(at)) {
-                    Some((_, version)) => *version = event.stream_version,
-                    None => {
-                        known.insert(event.stream.to_string(), versions.len());
-                        versions.push((event.stream.to_string(), event.stream_version));
-                    }
-                }
-                next = event.position + 1;
-            }
-            if page.is_empty() {
-                return Err(Error::new(ErrorKind::Internal, "a page without events"));
-            }
-        }
-        receipt.first_position = original.first_position;
-        receipt.last_position = end - 1;
-        Ok(receipt)
-    }
-
-    /// Encodes the records of a request into a payload, with their positions and versions.
-    fn encode(
-        &self,
-        request: &Prepared,
-        first_position: u64,
-        desk: &mut Desk,
-        payload: usize,
-    ) -> Result<AppendReceipt> {
-        let Desk {
-            pending,
-            versions,
-            payloads,
-        } = desk;
-        let payload = &mut payloads[payload];
-        payload.clear();
-        let len = usize::try_from(request.encoded_len).unwrap_or(usize::MAX);
-        payload
-            .bytes
-            .try_reserve(len)
-            .map_err(|_| Error::no_memory("an append", len))?;
-        let count = request.events.len();
-        // Streams in the order of first mention, and where each is in it.
-        let mut streams: Vec<(&[u8], u64)> = Vec::new();
-        let mut known: HashMap<&[u8], usize> = HashMap::new();
-        let mut place = Vec::with_capacity(24);
-        let mut current = usize::MAX;
-        for (index, event) in request.events.iter().enumerate() {
-            let stream = request.get(&event.stream);
-            if streams.get(current).is_none_or(|(name, _)| *name != stream) {
-                current = match known.get(stream) {
-                    Some(&known) => known,
-                    None => {
-                        let before = pending.versions.get(stream).copied();
-                        let version = match before.or_else(|| versions.get(stream)) {
-                            Some(version) => version,
-                            None => self.catalog.ask(|s| s.stream_version(stream))?,
-                        };
-                        streams.push((stream, version));
-                        if count > 1 {
-                            known.insert(stream, streams.len() - 1);
-                        }
-                        streams.len() - 1
-                    }
-                };
-            }
-            let version = match streams.get_mut(current) {
-                Some((_, version)) => {
-                    *version += 1;
-                    *version
-                }
-                None => 0,
-            };
-            let mut flags = event.flags;
-            if index == 0 {
-                flags |= event_flag::FIRST;
-            }
-            if index + 1 == count {
-                flags |= event_flag::LAST;
-            }
-            place.clear();
-            encode_place(&mut place, flags, first_position + index as u64, version);
-            let body = request.get(&event.body);
-            push(payload, OP_EVENT, stream, [&place, body]);
-        }
-        let mut receipt = AppendReceipt {
-            first_position,
-            stream_versions: Vec::with_capacity(streams.len()),
-            ..AppendReceipt::default()
-        };
-        for (stream, version) in streams {
-            pending.versions.insert(stream.into(), version);
-            let name = String::from_utf8_lossy(stream).into_owned();
-            receipt.stream_versions.push((name, version));
-        }
-        for side in &request.side_records {
-            let value = request.get(&side.value);
-            push(payload, side.op, request.get(&side.key), [value, &[]]);
-        }
-        if let Some((key, digest)) = &request.idempotency_key {
-            let note = RequestNote {
-                digest: *digest,
-                first_position,
-                event_count: count as u64,
-            };
-            push(payload, OP_REQUEST, request.get(key), [&note.encode(), &[]]);
-        }
-        payload.seal();
-        if count == 0 {
-            receipt.first_position = 0;
-        } else {
-            receipt.last_position = first_position + count as u64 - 1;
-        }
-        Ok(receipt)
-    }
-
     /// Commits the accepted requests and tells their results. An error if not all of them are in
     /// the log.
     fn commit(
@@ -656,155 +447,4 @@ impl Sequencer {
         let last = self.catalog.last_position().min(self.published.last());
         self.published.set(last);
     }
-
-    /// Adds a committed request to the index.
-    fn learn(
-        &self,
-        index: &mut MemoryIndex,
-        active: &Memory,
-        request: &Prepared,
-        payload: &EncodedPayload,
-        first_position: u64,
-        receipt: &Receipt,
-    ) -> Result<()> {
-        let one_frame = payload.bytes.len() <= self.wal.frame_payload_target();
-        let mut places = if one_frame {
-            places_in(payload, receipt)
-        } else {
-            self.places_in_log(request, receipt)?
-        }
-        .into_iter();
-        let mut at = 0;
-        for (event, position) in request.events.iter().zip(first_position..) {
-            let Some(place) = places.next() else {
-                return Err(Error::new(ErrorKind::Internal, "an event without a place"));
-            };
-            let version = version_in(&payload.bytes, &mut at);
-            index.add_event(
-                position,
-                place,
-                request.get(&event.stream),
-                version,
-                request.get(&event.event_type),
-                request.tags_of(event),
-                event.id.as_ref(),
-            )?;
-        }
-        for side in &request.side_records {
-            let key = request.get(&side.key);
-            let value = request.get(&side.value);
-            match side.op {
-                OP_SAVED_POSITION => {
-                    let saved = value.get(..8).unwrap_or_default().to_vec();
-                    index.put_value(KeyKind::SavedPosition, key, Value::Bytes(saved));
-                }
-                OP_STATE_PUT => {
-                    index.put_value(KeyKind::State, key, Value::Bytes(value.to_vec()));
-                }
-                OP_STATE_DELETE => index.put_value(KeyKind::State, key, Value::Deleted),
-                _ => {}
-            }
-        }
-        if let Some((key, digest)) = &request.idempotency_key {
-            let known = KnownRequest {
-                note: RequestNote {
-                    digest: *digest,
-                    first_position,
-                    event_count: request.events.len() as u64,
-                },
-                time_ns: receipt.time_ns,
-            };
-            let value = Value::Bytes(known.encode());
-            index.put_value(KeyKind::Request, request.get(key), value);
-        }
-        let mut covered = active
-            .covered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let covered = &mut covered.end;
-        covered.batch_id = receipt.batch_id;
-        covered.first_seq = receipt.first_seq;
-        covered.end_seq = receipt.seq;
-        covered.time_ns = receipt.time_ns;
-        covered.payload_crc = if one_frame { payload.crc } else { 0 };
-        Ok(())
-    }
-
-    /// Where the events of a batch of several frames stand: the log knows.
-    fn places_in_log(&self, request: &Prepared, receipt: &Receipt) -> Result<Vec<Place>> {
-        let mut cursor = self.wal.cursor(receipt.first_seq.saturating_sub(1))?;
-        let mut places = Vec::with_capacity(request.events.len());
-        let from = receipt.first_seq.saturating_sub(1);
-        if cursor.begin_at(receipt.batch_id, from)?.is_none() {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "a batch is not where it was put",
-            ));
-        }
-        while places.len() < request.events.len() {
-            match cursor.next_placed()? {
-                Some((entry, place)) if entry.op == OP_EVENT => places.push(Place {
-                    lsn: place.lsn.0,
-                    crc: place.crc,
-                    time_ns: entry.time_ns,
-                }),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        Ok(places)
-    }
-}
-
-fn push(payload: &mut EncodedPayload, op: u8, key: &[u8], value: [&[u8]; 2]) {
-    let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-    let value_len = value[0].len() + value[1].len();
-    let bytes = &mut payload.bytes;
-    bytes.extend_from_slice(&encode_header(op, len(key.len()), len(value_len)));
-    bytes.extend_from_slice(key);
-    bytes.extend_from_slice(value[0]);
-    bytes.extend_from_slice(value[1]);
-    payload.record_count += 1;
-}
-
-/// The records of a payload.
-fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let span = decode(bytes, at)?;
-        at = span.value_end;
-        Some(Record {
-            op: span.op,
-            key: bytes.get(span.key_begin..span.value_begin)?,
-            value: bytes.get(span.value_begin..span.value_end)?,
-        })
-    })
-}
-
-/// Where the records of a payload stand that is the frame of a batch.
-fn places_in(payload: &EncodedPayload, receipt: &Receipt) -> Vec<Place> {
-    let mut places = Vec::with_capacity(payload.record_count as usize);
-    let mut at = 0;
-    let base = receipt.batch_id.0 + frame::HEADER_LEN as u64;
-    while let Some(span) = decode(&payload.bytes, at) {
-        let record = payload.bytes.get(at..span.value_end).unwrap_or_default();
-        places.push(Place {
-            lsn: base + at as u64,
-            crc: crc32(record),
-            time_ns: receipt.time_ns,
-        });
-        at = span.value_end;
-    }
-    places
-}
-
-/// Stream version in the event at `at`, which is moved behind it.
-fn version_in(bytes: &[u8], at: &mut usize) -> u64 {
-    let Some(span) = decode(bytes, *at) else {
-        return 0;
-    };
-    *at = span.value_end;
-    let mut field = span.value_begin + 1;
-    let _ = crate::format::varint::get(bytes, &mut field);
-    crate::format::varint::get(bytes, &mut field).unwrap_or(0)
 }

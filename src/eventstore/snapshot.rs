@@ -156,11 +156,8 @@ fn place_of(source: &Source, position: u64) -> Result<Place> {
     if position == 0 {
         return Ok(Place::default());
     }
-    source.catalog.ask(|snapshot| {
-        let mut places = Vec::with_capacity(1);
-        snapshot.places(&[position], &mut places)?;
-        Ok(places.first().copied().unwrap_or_default())
-    })
+    let place = source.catalog.ask(|snapshot| snapshot.place(position))?;
+    Ok(place.unwrap_or_default())
 }
 
 struct Header {

@@ -111,8 +111,7 @@ impl Source {
     pub(super) fn last_position(&self) -> Result<u64> {
         self.wal.check_process()?;
         if self.read_only {
-            let last = self.catalog.follow()?;
-            self.published.set(last);
+            return Ok(self.published.raise(self.catalog.follow()?));
         }
         Ok(self.published.last())
     }
@@ -260,6 +259,7 @@ impl EventStore {
             progress: Progress::new(read),
             positions: Vec::new(),
             page: self.source.spare_pages.take(),
+            at_end: false,
         })
     }
 
@@ -408,6 +408,7 @@ pub struct EventReader {
     progress: Progress,
     positions: Vec<u64>,
     page: EventPage,
+    at_end: bool,
 }
 
 impl EventReader {
@@ -417,6 +418,13 @@ impl EventReader {
         &self.page
     }
 
+    /// Whether nothing stood behind the page when it was filled: the next one is empty, unless more
+    /// was appended since. Without it, too, there may be nothing.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
     /// The next page of up to `count_max` events; empty at the end for now. Arriving there is not
     /// final: forward, later pages have what was appended since.
     pub fn next_page(&mut self, count_max: usize) -> Result<&EventPage> {
@@ -424,6 +432,7 @@ impl EventReader {
             return Err(Error::invalid("a page of 0 events"));
         }
         let last = self.source.last_position()?;
+        self.at_end = false;
         let is_all = self.progress.fill(
             &self.source.catalog,
             &self.source.files,
@@ -436,6 +445,7 @@ impl EventReader {
             // The next page is found empty without looking.
             self.progress.end(last);
         }
+        self.at_end = is_all;
         Ok(&self.page)
     }
 }

@@ -155,24 +155,12 @@ pub unsafe extern "C" fn wal_append_batch_packed(
         let wal = unsafe { handle::shared_in_call("wal", wal) }?;
         let durability = durability(flags)?;
         // SAFETY: conventions 2 and 4: the caller promises that the arrays are there, unchanged,
-        // and the place writable, for the time of this call; the slices do not outlive it.
-        let (ops, key_lens, value_lens, out_seq) = unsafe {
+        // and the place writable, for the time of this call; the batch does not outlive it.
+        let (batch, out_seq) = unsafe {
             (
-                args::optional_array("ops", ops, count)?,
-                args::optional_array("key_lens", key_lens, count)?,
-                args::array("value_lens", value_lens, count)?,
+                packed(count, ops, key_lens, value_lens, bytes, bytes_len)?,
                 Out::optional("out_seq", out_seq)?,
             )
-        };
-        args::check_array("bytes", bytes, bytes_len)?;
-        check_packed(key_lens, value_lens, bytes_len)?;
-        // SAFETY: convention 4 again; both things that tell the length agree on it.
-        let bytes = unsafe { args::array("bytes", bytes, bytes_len) }?;
-        let batch = PackedBatch {
-            ops,
-            key_lens,
-            value_lens,
-            bytes,
         };
         let receipt = wal.append_packed(&batch, durability)?;
         out_seq.set(receipt.seq);
@@ -241,12 +229,40 @@ fn checked_bytes<'a>(data: *const u8, len: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 
-/// Whether the lengths keep the limit and sum up to `bytes_len`.
-pub(super) fn check_packed(
-    key_lens: Option<&[u32]>,
-    value_lens: &[u32],
+/// A batch in columns, every length of which was checked before the first byte is looked at.
+///
+/// # Safety
+/// The arrays are there, `count` long, and unchanged as long as the batch lives, and so are the bytes.
+pub(super) unsafe fn packed<'a>(
+    count: usize,
+    ops: *const u8,
+    key_lens: *const u32,
+    value_lens: *const u32,
+    bytes: *const u8,
     bytes_len: usize,
-) -> Result<()> {
+) -> Result<PackedBatch<'a>> {
+    // SAFETY: the same promise.
+    let (ops, key_lens, value_lens) = unsafe {
+        (
+            args::optional_array("ops", ops, count)?,
+            args::optional_array("key_lens", key_lens, count)?,
+            args::array("value_lens", value_lens, count)?,
+        )
+    };
+    args::check_array("bytes", bytes, bytes_len)?;
+    check_packed(key_lens, value_lens, bytes_len)?;
+    // SAFETY: the same promise; both things that tell the length agree on it.
+    let bytes = unsafe { args::array("bytes", bytes, bytes_len) }?;
+    Ok(PackedBatch {
+        ops,
+        key_lens,
+        value_lens,
+        bytes,
+    })
+}
+
+/// Whether the lengths keep the limit and sum up to `bytes_len`.
+fn check_packed(key_lens: Option<&[u32]>, value_lens: &[u32], bytes_len: usize) -> Result<()> {
     let mut sum = 0_u64;
     for (index, value_len) in value_lens.iter().enumerate() {
         let key_len = key_lens.map_or(0, |lens| lens[index]);

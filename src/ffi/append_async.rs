@@ -2,15 +2,14 @@
 
 #![allow(unsafe_code, reason = "exports C symbols that take pointers")]
 
-use super::append::{check_packed, durability, wal_op_t, Operations};
-use super::args::{self, Out};
+use super::append::{durability, packed, wal_op_t, Operations};
+use super::args::Out;
 use super::guard::guard;
 use super::handle;
 use super::status::{duralog_status_t, OK};
 use super::wal::wal_t;
 use crate::error::{Error, ErrorKind};
 use crate::lsn::Lsn;
-use crate::wal::PackedBatch;
 use std::time::Duration;
 
 /// Hands a batch over and returns; the library writes it together with others, at most a few
@@ -75,24 +74,12 @@ pub unsafe extern "C" fn wal_append_batch_packed_async(
         let wal = unsafe { handle::shared("wal", wal) }?;
         let durability = durability(flags)?;
         // SAFETY: conventions 2 and 4: the caller promises that the arrays are there, unchanged,
-        // and the place writable, for the time of this call; the slices do not outlive it.
-        let (ops, key_lens, value_lens, out_ticket) = unsafe {
+        // and the place writable, for the time of this call; the batch does not outlive it.
+        let (batch, out_ticket) = unsafe {
             (
-                args::optional_array("ops", ops, count)?,
-                args::optional_array("key_lens", key_lens, count)?,
-                args::array("value_lens", value_lens, count)?,
+                packed(count, ops, key_lens, value_lens, bytes, bytes_len)?,
                 Out::required("out_ticket", out_ticket)?,
             )
-        };
-        args::check_array("bytes", bytes, bytes_len)?;
-        check_packed(key_lens, value_lens, bytes_len)?;
-        // SAFETY: convention 4 again; both things that tell the length agree on it.
-        let bytes = unsafe { args::array("bytes", bytes, bytes_len) }?;
-        let batch = PackedBatch {
-            ops,
-            key_lens,
-            value_lens,
-            bytes,
         };
         out_ticket.set(wal.append_packed_later(&batch, durability)?);
         Ok(OK)
@@ -151,7 +138,8 @@ pub unsafe extern "C" fn wal_wait_ticket(
 /// Returns DURALOG_OK: it is durable;
 /// DURALOG_E_TIMEOUT: it is not;
 /// DURALOG_E_POISONED: it is not, and will not be through this handle;
-/// DURALOG_E_READ_ONLY.
+/// DURALOG_E_READ_ONLY: what a handle that only reads is shown is acknowledged, and it has no marks to
+/// wait for.
 #[no_mangle]
 pub unsafe extern "C" fn wal_wait_durable(
     wal: *mut wal_t,

@@ -128,7 +128,8 @@ pub unsafe extern "C" fn wal_cursor_open(
 /// out_record: the record.
 ///
 /// Returns DURALOG_OK;
-/// DURALOG_END: there is none now; later calls may find more;
+/// DURALOG_END: there is none now; later calls may find more. Nobody is told when there is: who
+/// follows a log, in this or another process, pauses and calls again;
 /// DURALOG_E_CORRUPT: all batches before the damage were given; the last error names the place;
 /// DURALOG_E_TRUNCATED: the next record was truncated meanwhile;
 /// DURALOG_E_IO.

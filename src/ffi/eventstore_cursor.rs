@@ -190,8 +190,10 @@ unsafe impl SizedStruct for eventstore_event_t {
 pub struct eventstore_page_t {
     /// Size of this struct; set by EVENTSTORE_PAGE_INIT.
     pub struct_size: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1: nothing stood behind these events when they were read, so that a program that wants no more
+    /// than what is there need not ask again. 0: there may be more; and always in pages of a
+    /// subscription.
+    pub at_end: u32,
     /// Events in the page: 1 or more.
     pub count: usize,
     /// Position of each.
@@ -396,11 +398,16 @@ pub unsafe extern "C" fn eventstore_cursor_next_page(
         if count_max == 0 {
             return Err(Error::invalid("count_max is 0, expected at least 1"));
         }
-        let Some((page, index)) = cursor.go_on(count_max)? else {
+        if cursor.go_on(count_max)?.is_none() {
             return Ok(END);
-        };
-        let end = page.len().min(index.saturating_add(count_max));
-        out_page.set(&columns(page, index, end));
+        }
+        let (page, begin) = (cursor.reader.page(), cursor.given);
+        let end = page.len().min(begin.saturating_add(count_max));
+        let is_rest = end == page.len();
+        out_page.set(&eventstore_page_t {
+            at_end: u32::from(is_rest && cursor.reader.is_at_end()),
+            ..columns(page, begin, end)
+        });
         cursor.given = end;
         Ok(OK)
     })
@@ -596,7 +603,7 @@ pub(super) fn columns(page: &EventPage, begin: usize, end: usize) -> eventstore_
     let span = |column: &[u32]| part(column, begin, end);
     eventstore_page_t {
         struct_size: 0, // the caller's stays
-        reserved: 0,
+        at_end: 0,
         count: end - begin,
         position: part(&columns.position, begin, end),
         stream_version: part(&columns.stream_version, begin, end),

@@ -20,6 +20,10 @@
     reason = "types carry their C names, which are what the documentation of both sides speaks of"
 )]
 #![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "in comments written for C, brackets are indices"
+)]
+#![allow(
     clippy::missing_safety_doc,
     reason = "the contract of every function is the numbered conventions of the header; a section \
               in each comment would be copied into the manual"

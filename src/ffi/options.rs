@@ -42,7 +42,7 @@ pub const WAL_RECOVERY_DEFAULT: u32 = 0;
 pub const WAL_RECOVERY_STRICT: u32 = 1;
 
 /// In recovery_policy, with WAL_OPEN_READ_ONLY only: cursors read everything that is undamaged and
-/// mark what they pass over with a record of kind WAL_KIND_GAP.
+/// mark what they pass over with a record of kind WAL_KIND_GAP. What can't be read is damaged too.
 pub const WAL_RECOVERY_SALVAGE: u32 = 2;
 
 /// Choices for wal_open. Start from WAL_OPTIONS_INIT; zero means the default in every field.

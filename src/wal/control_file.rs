@@ -20,28 +20,54 @@ pub(crate) struct ControlFound {
     pub(crate) state: ControlState,
 }
 
+impl ControlFound {
+    /// No slot is valid.
+    pub(crate) fn lost() -> ControlFound {
+        ControlFound {
+            newest: None,
+            newest_slot: 1,
+            state: ControlState::Lost,
+        }
+    }
+}
+
 /// Reads both slots. A missing or damaged file is an answer, not an error; a file that can't be
 /// read, or that is newer than this library, is one.
 pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFound> {
     let path = layout.control();
     let file = match vfs.open(&path, OpenMode::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(ControlFound {
-                newest: None,
-                newest_slot: 1,
-                state: ControlState::Lost,
-            })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ControlFound::lost()),
         Err(error) => return Err(Error::io("open", &path, error)),
     };
-    let mut bytes = vec![0; 2 * SLOT_LEN];
-    let len = read_full_at(file.as_ref(), 0, &mut bytes)
-        .map_err(|error| Error::io("read", &path, error))?;
-    bytes.truncate(len);
+    read_slots(layout, |slot, bytes| read_slot(file.as_ref(), slot, bytes))
+}
+
+/// The same for who takes what there is: what can't be read is taken for damaged.
+pub(crate) fn read_control_damaged(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFound> {
+    let Ok(file) = vfs.open(&layout.control(), OpenMode::Read) else {
+        return Ok(ControlFound::lost());
+    };
+    read_slots(layout, |slot, bytes| {
+        Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))
+    })
+}
+
+fn read_slot(file: &dyn File, slot: usize, bytes: &mut [u8]) -> io::Result<usize> {
+    read_full_at(file, (slot * SLOT_LEN) as u64, bytes)
+}
+
+/// Judges both slots. `read` gives how many bytes there are of one.
+fn read_slots(
+    layout: &Layout,
+    mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>,
+) -> Result<ControlFound> {
+    let path = layout.control();
+    let mut bytes = vec![0; SLOT_LEN];
     let mut valid = Vec::new();
     for slot in [0, 1] {
-        match Control::decode(bytes.get(slot * SLOT_LEN..).unwrap_or_default()) {
+        let len = read(slot, &mut bytes).map_err(|error| Error::io("read", &path, error))?;
+        match Control::decode(bytes.get(..len).unwrap_or_default()) {
             Ok(control) => valid.push((slot, control)),
             Err(SlotFault::Invalid) => {}
             Err(SlotFault::Newer) => {

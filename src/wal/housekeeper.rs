@@ -166,12 +166,12 @@ fn look_after(log: &mut Stirred) -> bool {
     };
     let now = Instant::now();
     let idle_since = log.changed;
-    let mut groups = log.groups;
+    let mut groups = None;
     // An error poisons the handle, and its owner learns of it with the next call.
     committer.write_buffered();
     let looked = committer.alone_if(
         |writer| {
-            groups = writer.counters.groups;
+            groups = Some(writer.counters.groups);
             writer.wants_sync()
         },
         SegmentWriter::sync,
@@ -179,8 +179,10 @@ fn look_after(log: &mut Stirred) -> bool {
     if looked.is_err() {
         return false;
     }
-    if groups != log.groups {
-        log.groups = groups;
+    // While a group is being written there is no number to be had: a log whose groups take long is not
+    // idle, however often they are met under way.
+    if groups != Some(log.groups) {
+        log.groups = groups.unwrap_or(log.groups);
         log.changed = now;
         return true;
     }
@@ -189,8 +191,50 @@ fn look_after(log: &mut Stirred) -> bool {
     }
     log.charge.stirred.store(false, Ordering::SeqCst);
     let _ = committer.alone_if(
-        |writer| writer.counters.groups == groups && writer.wants_mark(),
+        |writer| writer.counters.groups == log.groups && writer.wants_mark(),
         SegmentWriter::mark,
     );
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::sim::SimDisk;
+    use crate::wal::{Durability, Record, Wal, WalOptions};
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_log_is_not_idle_while_a_group_is_being_written() {
+        let disk = SimDisk::new(1);
+        let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+        let wal = Wal::open_on(Arc::clone(&vfs), "/log", &WalOptions::default()).unwrap();
+        let append = || wal.append(Record::put(b"a", b"1"), Durability::Durable);
+        append().unwrap();
+        let committer = wal.committer.as_ref().unwrap();
+        let groups = committer.inspect(|writer| writer.counters.groups);
+        let charge = Charge::new(committer, vfs, Layout::new(Path::new("/log")), None);
+        let charge = Arc::new(charge);
+        let unchanged_for_long = || Stirred {
+            charge: Arc::clone(&charge),
+            groups,
+            changed: Instant::now().checked_sub(2 * IDLE).unwrap(),
+        };
+        let (tell, told) = mpsc::channel();
+        let mut log = unchanged_for_long();
+        disk.during_next_sync(move || tell.send(look_after(&mut log)).unwrap());
+        append().unwrap();
+        assert!(
+            told.recv().unwrap(),
+            "taken for idle in the middle of an append"
+        );
+
+        let groups = committer.inspect(|writer| writer.counters.groups);
+        let mut log = unchanged_for_long();
+        assert!(look_after(&mut log), "a group was written since");
+        assert_eq!(log.groups, groups);
+        log.changed = Instant::now().checked_sub(2 * IDLE).unwrap();
+        assert!(!look_after(&mut log), "nothing happens any more");
+    }
 }

@@ -134,11 +134,7 @@ fn create(
     prepare_segment(vfs.as_ref(), &layout, &header, |_| Ok(()))?;
     publish_segment(vfs.as_ref(), &layout, 1)?;
     let found = Survey {
-        control: ControlFound {
-            newest: None,
-            newest_slot: 1,
-            state: ControlState::Lost,
-        },
+        control: ControlFound::lost(),
         segments: BTreeMap::from([(1, header.clone())]),
         unusable: None,
         first_segment: 1,

@@ -3,7 +3,7 @@
 //! Takes a directory; hands on the control file, the segments that belong to the log with their
 //! headers, and, where one can't be used, why. Reads only.
 
-use super::control_file::{read_control, ControlFound};
+use super::control_file::{read_control, read_control_damaged, ControlFound};
 use super::layout::{is_known_name, segment_name, segment_number, Layout};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::format::segment_header::SegmentHeader;
@@ -77,8 +77,8 @@ pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     survey_as(vfs, layout, false)
 }
 
-/// Like [`survey`], for who takes what there is: a header that can't be read, and a lone file that is no
-/// segment, are taken for damaged ones.
+/// Like [`survey`], for who takes what there is: a header or a control file that can't be read, and a lone
+/// file that is no segment, are taken for damaged ones.
 pub(crate) fn survey_damaged(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
     survey_as(vfs, layout, true)
 }
@@ -89,7 +89,11 @@ fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Fou
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(Error::io("list", layout.dir(), error)),
     };
-    let control = read_control(vfs, layout)?;
+    let control = if any_is_damaged {
+        read_control_damaged(vfs, layout)?
+    } else {
+        read_control(vfs, layout)?
+    };
     let mut numbers: Vec<u64> = entries
         .iter()
         .filter_map(|entry| segment_number(&entry.name))

@@ -274,6 +274,45 @@ static void pages_show_what_single_events_show(eventstore_t *store)
     GIVES(DURALOG_OK, eventstore_cursor_close(singly));
 }
 
+/* Of the five events that are there. */
+static void a_page_says_whether_anything_stood_behind_it(eventstore_t *store)
+{
+    eventstore_cursor_t *cursor = NULL;
+    eventstore_read_t read = EVENTSTORE_READ_INIT;
+    eventstore_page_t page = EVENTSTORE_PAGE_INIT;
+    eventstore_event_t event = EVENTSTORE_EVENT_INIT;
+    uint32_t backward;
+
+    for (backward = 0; backward < 2; backward++) {
+        read.direction = backward;
+        read.limit = 0;
+        GIVES(DURALOG_OK, eventstore_read(store, &read, &cursor));
+        GIVES(DURALOG_OK, eventstore_cursor_next_page(cursor, 3, &page));
+        HOLDS(page.count == 3 && page.at_end == 0);
+        GIVES(DURALOG_OK, eventstore_cursor_next_page(cursor, 3, &page));
+        HOLDS(page.count == 2 && page.at_end == 1);
+        GIVES(DURALOG_END, eventstore_cursor_next_page(cursor, 3, &page));
+        GIVES(DURALOG_OK, eventstore_cursor_close(cursor));
+
+        /* All are fetched for the first event; but not all are given at once. */
+        GIVES(DURALOG_OK, eventstore_read(store, &read, &cursor));
+        GIVES(DURALOG_OK, eventstore_cursor_next(cursor, &event));
+        GIVES(DURALOG_OK, eventstore_cursor_next_page(cursor, 2, &page));
+        HOLDS(page.count == 2 && page.at_end == 0);
+        GIVES(DURALOG_OK, eventstore_cursor_next_page(cursor, 2, &page));
+        HOLDS(page.count == 2 && page.at_end == 1);
+        GIVES(DURALOG_OK, eventstore_cursor_close(cursor));
+
+        /* Nothing more than what was asked for. */
+        read.limit = 2;
+        GIVES(DURALOG_OK, eventstore_read(store, &read, &cursor));
+        GIVES(DURALOG_OK, eventstore_cursor_next_page(cursor, 3, &page));
+        HOLDS(page.count == 2 && page.at_end == 1);
+        GIVES(DURALOG_END, eventstore_cursor_next_page(cursor, 3, &page));
+        GIVES(DURALOG_OK, eventstore_cursor_close(cursor));
+    }
+}
+
 static void check_positions(int line, eventstore_t *store, const eventstore_read_t *read,
                             const char *expected)
 {
@@ -765,6 +804,7 @@ int main(int argc, char **argv)
     store = open_store(argv[1], "store");
     events_added_in_two_ways_are_the_same(store);
     pages_show_what_single_events_show(store);
+    a_page_says_whether_anything_stood_behind_it(store);
     selections_show_their_events(store);
     conflicts_are_told_together_and_the_batch_stays(store);
     what_comes_twice_is_written_once(store);

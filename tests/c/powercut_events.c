@@ -1,41 +1,41 @@
 /*
  * Appends the batches of powercut_events.h to an event store, and prints "ack N" when batch N is
- * acknowledged, "saved P" when the subscriber has saved position P.
+ * acknowledged, "saved P" when the subscriber has saved position P. In the mode goon it appends a batch
+ * that is in doubt again under its key, which gives the first receipt if it is there.
  *
  *     powercut_events STORE LAST [MODE [BASE]]
  *
- * It begins after batch BASE, which the store has. MODE says what is done about an error:
- *
- *     stop    nothing more is appended and the store is closed: exit status 1. The default.
- *     goon    full: the same call again. Else close, open, and append the same batch again under its
- *             key, which gives the first receipt if it is there. An error comes once only, so this
- *             gets through, or aborts.
- *     manual  as stop; but what it acknowledges is not durable: a mistake that must be found.
+ * See powercut_steps.h.
  */
 
 #define _POSIX_C_SOURCE 200809L
 #include "powercut_events.h"
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "powercut_steps.h"
 
-static const char *path;
-static uint32_t sync_mode;
-static int goes_on;
 static eventstore_t *store;
 static eventstore_append_t *draft;
 
-/* Says what failed, and ends the program unless it goes on. */
-static duralog_error_t failed(const char *what)
+static duralog_status_t try_open(void)
 {
-    duralog_error_t error = DURALOG_ERROR_INIT;
-    duralog_last_error(&error);
-    fprintf(stderr, "%s: %s: %s\n", what, duralog_status_name(error.status), error.message);
-    if (!goes_on) {
-        eventstore_close(store);
-        exit(1);
-    }
-    return error;
+    wal_options_t wal = WAL_OPTIONS_INIT;
+    eventstore_options_t options = EVENTSTORE_OPTIONS_INIT;
+    wal.segment_bytes_max = EVENTS_SEGMENT_BYTES;
+    wal.sync_mode = sync_mode;
+    options.wal = &wal;
+    return eventstore_open(path, &options, &store);
+}
+
+static duralog_status_t try_close(void)
+{
+    eventstore_t *open = store;
+    store = NULL;
+    return eventstore_close(open);
+}
+
+static int was_carried_out(const duralog_error_t *error)
+{
+    (void)error;
+    return 0; /* every step finds out by itself */
 }
 
 /* For what needs no disk. */
@@ -44,55 +44,6 @@ static void must(duralog_status_t status)
     if (status != DURALOG_OK) {
         failed("a call that can't fail");
         abort();
-    }
-}
-
-static void open_store(void)
-{
-    wal_options_t wal = WAL_OPTIONS_INIT;
-    eventstore_options_t options = EVENTSTORE_OPTIONS_INIT;
-    wal.segment_bytes_max = EVENTS_SEGMENT_BYTES;
-    wal.sync_mode = sync_mode;
-    options.wal = &wal;
-    if (eventstore_open(path, &options, &store) == DURALOG_OK)
-        return;
-    failed("eventstore_open");
-    if (eventstore_open(path, &options, &store) != DURALOG_OK) {
-        failed("eventstore_open, again");
-        abort();
-    }
-}
-
-static void close_store(void)
-{
-    if (eventstore_close(store) != DURALOG_OK) {
-        store = NULL; /* it was released all the same */
-        failed("eventstore_close");
-    }
-    store = NULL;
-}
-
-/* A promise that the world has heard is one that must be kept: hence the flush. */
-static void tell(const char *what, uint64_t number)
-{
-    printf("%s %llu\n", what, (unsigned long long)number);
-    fflush(stdout);
-}
-
-/* What happens to the store for batch `batch`. */
-typedef duralog_status_t step_t(uint32_t batch);
-
-/* Takes a step, until it is taken. */
-static void take(step_t *step, uint32_t batch, const char *what)
-{
-    for (int attempt = 1; step(batch) != DURALOG_OK; attempt++) {
-        const duralog_error_t error = failed(what);
-        if (attempt == 3)
-            abort();
-        if (error.status == DURALOG_E_FULL)
-            continue; /* nothing was written, and the handle stays usable */
-        eventstore_close(store);
-        open_store();
     }
 }
 
@@ -211,17 +162,10 @@ static duralog_status_t snapshot(uint32_t batch)
 
 int main(int argc, char **argv)
 {
-    if (argc < 3)
-        return 2;
-    alarm(60); /* what hangs is killed */
-    path = argv[1];
-    const uint32_t last = (uint32_t)strtoul(argv[2], NULL, 10);
-    const char *mode = argc > 3 ? argv[3] : "stop";
-    const uint32_t base = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 0;
-    goes_on = strcmp(mode, "goon") == 0;
-    sync_mode = strcmp(mode, "manual") == 0 ? WAL_SYNC_MANUAL : WAL_SYNC_EVERY;
+    uint32_t base, last;
+    read_arguments(argc, argv, &base, &last);
     must(eventstore_append_open(&draft));
-    open_store();
+    open_it();
     for (uint32_t batch = base + 1; batch <= last; batch++) {
         take(append, batch, "append");
         tell("ack", batch);
@@ -230,11 +174,11 @@ int main(int argc, char **argv)
         if (batch % 10 == 0)
             take(snapshot, batch, "snapshot");
         if (batch % 35 == 0) {
-            close_store();
-            open_store();
+            close_it();
+            open_it();
         }
     }
-    close_store();
+    close_it();
     must(eventstore_append_close(draft));
     return 0;
 }

@@ -57,15 +57,11 @@ static void tell(const char *what, uint64_t seq)
 static void append(uint32_t thread, uint32_t batch, uint64_t *ticket)
 {
     workload_record_t records[WORKLOAD_COUNT_MAX];
-    wal_op_t ops[WORKLOAD_COUNT_MAX] = {{0}};
+    wal_op_t ops[WORKLOAD_COUNT_MAX];
     const uint32_t records_count = workload_thread_count(thread, batch);
     for (uint32_t i = 0; i < records_count; i++) {
         workload_thread_record(thread, batch, i, &records[i]);
-        ops[i].op = WAL_OP_PUT;
-        ops[i].key = (const uint8_t *)records[i].key;
-        ops[i].key_len = records[i].key_len;
-        ops[i].value = records[i].value;
-        ops[i].value_len = records[i].value_len;
+        ops[i] = workload_op(&records[i]);
     }
     if (ticket != NULL)
         must(wal_append_batch_async(wal, ops, records_count, 0, ticket), "wal_append_batch_async");

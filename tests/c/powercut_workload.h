@@ -57,6 +57,18 @@ static inline void workload_record(uint32_t batch, uint32_t index, workload_reco
         out->value[k] = (uint8_t)(batch * 31 + index * 17 + k * 7 + k / 256);
 }
 
+/* The same as an operation, which points to it. */
+static inline wal_op_t workload_op(const workload_record_t *record)
+{
+    wal_op_t op = {0};
+    op.op = WAL_OP_PUT;
+    op.key = (const uint8_t *)record->key;
+    op.key_len = record->key_len;
+    op.value = record->value;
+    op.value_len = record->value_len;
+    return op;
+}
+
 /* ---- several threads (powercut_threads.c, powercut_check_threads.c) ---- */
 
 enum { WORKLOAD_THREADS = 4 };

@@ -463,13 +463,7 @@ impl Run {
             assert_eq!(self.model.steps.len() as u64, step);
             self.model.steps.push(Step::Batch(index));
             self.model.is_new(receipt.batch_id, index).unwrap();
-            self.model.batches.push(Batch {
-                id: receipt.batch_id,
-                first_seq: receipt.first_seq,
-                seq: receipt.seq,
-                records: vec![(1, b"t".to_vec(), value)],
-                checkpoint: None,
-            });
+            self.model.batches.push(single(&receipt, value));
         }
         assert!(overtaking.next(usize::MAX).is_none());
         self.overtook += overtaking.overtook();
@@ -513,13 +507,7 @@ impl Run {
         for (number, receipt, value) in done {
             let step = usize::try_from(number).unwrap();
             self.model.steps[step] = Step::Batch(self.model.batches.len());
-            self.model.batches.push(Batch {
-                id: receipt.batch_id,
-                first_seq: receipt.first_seq,
-                seq: receipt.seq,
-                records: vec![(1, b"t".to_vec(), value)],
-                checkpoint: None,
-            });
+            self.model.batches.push(single(&receipt, value));
         }
         self.durable = self.model.steps.len();
     }
@@ -536,5 +524,16 @@ impl Run {
         let mut history = self.history.clone();
         let _ = write!(history, "; {how}; opened again; ");
         history
+    }
+}
+
+/// A batch of one record under the key that all threads use.
+fn single(receipt: &Receipt, value: Vec<u8>) -> Batch {
+    Batch {
+        id: receipt.batch_id,
+        first_seq: receipt.first_seq,
+        seq: receipt.seq,
+        records: vec![(1, b"t".to_vec(), value)],
+        checkpoint: None,
     }
 }

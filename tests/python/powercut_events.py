@@ -50,12 +50,14 @@ def append(store, batch):
 
 def add_up(store):
     count, size = struct.unpack("<QQ", store.state(b"totals") or bytes(16))
-    events = list(store.read_all(from_=(store.saved_position("totals") or 0) + 1))
-    count += len(events)
-    size += sum(len(event.data) for event in events)
-    position = events[-1].position
-    store.append(save_positions={"totals": position}, state={b"totals": struct.pack("<QQ", count, size)})
-    tell("saved", position)
+    with store.subscribe("totals") as subscription:
+        while events := subscription.take(timeout=0):
+            count += len(events)
+            size += sum(len(event.data) for event in events)
+            position = subscription.position
+            totals = {b"totals": struct.pack("<QQ", count, size)}
+            store.append(save_positions={"totals": position}, state=totals)
+            tell("saved", position)
 
 
 def main():

@@ -19,6 +19,8 @@ import warnings
 import duralog
 from duralog import ANY, EXISTS, NONE, Condition, Conflict, EventStore, NewEvent, Query, QueryItem
 from duralog import format as duralog_format
+from duralog._cursor import pages
+from duralog._events import events_of
 from support import Case, python
 
 UTC = datetime.timezone.utc
@@ -482,6 +484,65 @@ class Reading(Case):
         for selection in ({}, {"stream": "odd-1"}, {"query": Query([QueryItem(["T0"])])}):
             self.assertEqual(list(store.tuples(**selection)),
                              [(e.position, e.stream, e.stream_version, e.type, e.data) for e in store.read(**selection)])
+
+    def test_pages_that_end_anywhere_and_hold_anything_are_read_whole(self):
+        """Around the length of a page; types that are few, many, too many to be numbered, and with the separator in one."""
+        store = EventStore(self.path, sync="manual")
+        self.addCleanup(store.close)
+        expected = []
+        for size, kinds, data_len in ((1023, 1, 5), (1, 1, 5), (1, 1, 0), (1023, 256, 300), (1024, 257, 7), (2048, 1000, 8),
+                                      (63, 3, 9), (64, 3, 9), (65, 3, 9), (65, 3, None), (1024, 2, None)):
+            stream = f"s-{len(expected)}"
+            types = [f"T{n % kinds}" if n % kinds else "a\0b" for n in range(size)]
+            data = [bytes(n % 251 for _ in range(n % 13 if data_len is None else data_len)) for n in range(size)]
+            store.append([NewEvent(stream, *both) for both in zip(types, data)])
+            own = [(len(expected) + n + 1, stream, n + 1, types[n], data[n]) for n in range(size)]
+            expected += own
+            for _ in range(3):  # lengths are cut in another way when they come again
+                self.assertEqual(list(store.tuples(stream=stream)), own)
+            self.assertEqual(list(store.tuples(stream=stream, backward=True)), own[::-1])
+            self.assertEqual([event.id for event in store.read_stream(stream)],
+                             [store.event_at(position).id for position, *_ in own])
+            self.assertEqual(list(store.tuples(stream=stream, limit=size)), own)
+        self.assertEqual(list(store.tuples()), expected)
+        self.assertEqual(list(store.tuples(backward=True)), expected[::-1])
+        self.assertEqual(list(store.tuples(query=Query([QueryItem(["T1"])]))), [e for e in expected if e[3] == "T1"])
+
+    def test_who_wants_what_is_there_asks_once_and_a_cursor_goes_on(self):
+        store = self.filled()
+        calls = []
+        library = store._library
+        original = library.eventstore_cursor_next_page
+        def counted(*arguments):
+            calls.append(1)
+            return original(*arguments)
+        library.eventstore_cursor_next_page = counted
+        self.addCleanup(setattr, library, "eventstore_cursor_next_page", original)
+        for selection, pages in (({"stream": "odd-1", "limit": 9}, 1), ({"stream": "none"}, 1), ({"to": 7}, 1),
+                                 ({"stream": "odd-1"}, 2), ({"category": "odd", "backward": True}, 3)):
+            calls.clear()
+            list(store.read(**selection))
+            self.assertEqual(len(calls), pages, selection)
+        with store.cursor(from_=5000) as cursor:
+            self.assertEqual(positions(cursor), [5000])
+            store.append(numbered(1))
+            self.assertEqual(positions(cursor), [5001])
+
+    def test_a_buffer_in_use_is_not_given_to_who_interrupts(self):
+        store = self.filled()
+        seen = []
+        def form(page, cutter):
+            self.assertNotIn(cutter, seen)
+            seen.append(cutter)
+            if len(seen) < 3:  # as a signal handler does that reads, too
+                page_of(store, form)
+            return list(events_of(page, cutter))
+        def page_of(store, form):
+            return next(iter(pages(store._cursor(None, None, None, 0, 0, 9, False, False), form)))
+        self.assertEqual(positions(page_of(store, form)), list(range(1, 10)))
+        self.assertEqual(len(seen), 3)
+        seen.clear()
+        self.assertEqual(positions(page_of(store, form)), list(range(1, 10)))
 
     def test_wrong_selections_are_refused(self):
         store = self.filled()

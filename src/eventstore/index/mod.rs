@@ -162,10 +162,12 @@ pub(crate) trait Layer: Send + Sync {
     /// The position of the event with this stream version, if it is here.
     fn position_of_version(&self, stream: &[u8], version: u64) -> Result<Option<u64>>;
 
-    /// The place of the event at a position, if it is here.
+    /// The place of the event at a position, if it is here: for who does not go there, and so would
+    /// not notice a wrong one.
     fn place(&self, position: u64) -> Result<Option<Place>>;
 
-    /// Appends the places of several positions, in the same order. Each must be in the range.
+    /// Appends the places of several positions, in the same order. Each must be in the range. Who
+    /// goes there compares what is there with the place.
     fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()>;
 
     /// A value, or that it was deleted; `None` if this layer knows nothing of it.

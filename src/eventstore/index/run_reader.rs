@@ -16,12 +16,15 @@ use super::postings::{Positions, PostingBlock};
 use super::tree::{Body, FullKey, Node, Postings, VALUE_PER_BLOCK, VALUE_START};
 use super::{KeyKind, Layer, ListHead, Place, Value};
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::format::{get_u32, get_u64, put};
+use crate::format::{get_array, get_u32, get_u64, put};
 use crate::vfs::{read_full_at, File, OpenMode, Vfs};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+
+/// Places with less than so many between them stand in one cache line or in two that follow each other.
+const PLACES_TOGETHER: u64 = 4;
 
 /// An immutable file that indexes a range of positions. Threads may share it; the only thing that
 /// changes is the cache.
@@ -169,6 +172,33 @@ impl Run {
         Ok(self.decode_place(&bytes))
     }
 
+    /// Appends the places of the positions that follow without a gap on the first of these, as far as
+    /// they are in its block, where its own place is at `at`. Gives how many.
+    fn neighbours_in(
+        &self,
+        block: &Block,
+        at: usize,
+        positions: Option<&[u64]>,
+        out: &mut Vec<Place>,
+    ) -> usize {
+        let positions = positions.unwrap_or_default();
+        let len = self.layout.place_len();
+        let places = block.payload().get(at + len..).unwrap_or_default();
+        let follows = |pair: &&[u64]| matches!(pair, [a, b] if *b == *a + 1);
+        let pairs = positions.windows(2).take(places.len() / len);
+        let count = pairs.take_while(follows).count();
+        let before = out.len();
+        // The last of a block are decoded one by one: what is read behind them may not be there.
+        for start in (0..count).map(|nth| nth * len) {
+            let Some(bytes) = places.get(start..start + PLACE_BUFFER_LEN) else {
+                break;
+            };
+            out.push(self.decode_place(&get_array(bytes, 0)));
+        }
+        out.len() - before
+    }
+
+    #[inline]
     fn decode_place(&self, bytes: &[u8; PLACE_BUFFER_LEN]) -> Place {
         let PlaceLayout { lsn_len, time_len } = self.layout;
         // The bytes behind a shorter number are those of what follows: cut off, whatever they are.
@@ -241,6 +271,21 @@ impl Run {
             None => self.places_block(number)?,
         };
         Ok((self.place_in(&block, number, at)?, Some(block)))
+    }
+
+    /// Announces to a mapped file what is going to be read of the position table: scattered places come
+    /// from memory together then, instead of one after the other.
+    fn expect_places(&self, positions: &[u64]) {
+        let mut last = None;
+        for &position in positions {
+            // Neighbours come with each other.
+            let is_far = last.is_none_or(|last| position.abs_diff(last) >= PLACES_TOGETHER);
+            if let Some((number, at)) = self.place_at(position).filter(|_| is_far) {
+                let offset = u64::from(number) * BLOCK_LEN as u64 + at as u64;
+                self.file.expect(offset, self.layout.place_len());
+                last = Some(position);
+            }
+        }
     }
 
     /// Lets every block be checked again before it is used.
@@ -711,17 +756,23 @@ impl Layer for Run {
         let Some((number, at)) = self.place_at(position) else {
             return Ok(None);
         };
-        Ok(Some(self.single_place(number, at)?.0))
+        let block = self.places_block(number)?;
+        Ok(Some(self.place_in(&block, number, at)?))
     }
 
     fn places(&self, positions: &[u64], out: &mut Vec<Place>) -> Result<()> {
+        if self.mapped {
+            self.expect_places(positions);
+        }
         // Neighbours share blocks.
         let mut held: Option<(u32, Arc<Block>)> = None;
-        for (index, &position) in positions.iter().enumerate() {
+        let mut index = 0;
+        while let Some(&position) = positions.get(index) {
             let Some((number, at)) = self.place_at(position) else {
                 return Err(not_here(position, &self.range()));
             };
             let next_is_near = positions.get(index + 1) == Some(&(position + 1));
+            index += 1;
             let block = match held.take() {
                 Some((held_number, block)) if held_number == number => block,
                 _ if next_is_near => self.places_block(number)?,
@@ -733,6 +784,9 @@ impl Layer for Run {
                 }
             };
             out.push(self.place_in(&block, number, at)?);
+            if next_is_near {
+                index += self.neighbours_in(&block, at, positions.get(index - 1..), out);
+            }
             held = Some((number, block));
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! every thread the receipt, or the error, of its own batch.
 //!
 //! ```text
-//! open group      filling, under `state`
+//! open group      filling, under one lock
 //!    │ swapped by a thread that finds no leader: it becomes the leader
 //! leader's group  gets its places, in order, one group at a time
 //!    │ alone with the writer           │ or, where several may be in flight: takes off, and the
@@ -26,9 +26,11 @@
 //! group ([`State::waiting`]), and when the writer is free, one thread of the open group is woken to
 //! lead it. That one leads or finds that another has taken its place, who then does the same.
 
+mod alone;
 mod foretold;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod state;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod tickets;
@@ -37,6 +39,7 @@ mod turn;
 pub(crate) use super::group::{
     honest, indeterminate, Group, GroupOutcome, Owner, PendingFrame, Receipt,
 };
+pub(crate) use alone::Alone;
 pub(crate) use foretold::Foretold;
 pub(crate) use tickets::Ring;
 
@@ -44,22 +47,14 @@ use super::batch_encoder::EncodedPayload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::collections::VecDeque;
+use state::{slot, InFlight, State, SLOTS};
 use std::time::Duration;
-use tickets::Tickets;
 use turn::Turn;
 
 /// An open group takes no further batch beyond this size while a leader is at work.
 const GROUP_LEN_MAX: usize = 8 << 20;
-/// Buffers of finished groups that are kept for the next ones, besides one for each flight.
-const SPARE_GROUPS_MAX: usize = 4;
-/// A buffer larger than this is not kept.
-const SPARE_LEN_MAX: usize = 2 << 20;
 /// Most groups that may be in flight.
 pub(crate) const FLIGHTS_MAX: usize = 14;
-/// Places to wait in, one per group in turn: more than there are groups that anyone waits for, which
-/// are the open one, the leader's and those in flight.
-const SLOTS: usize = FLIGHTS_MAX + 2;
 
 /// What groups are written to: the segment writer, or a stand-in in a test.
 pub(crate) trait GroupSink {
@@ -102,56 +97,6 @@ pub(crate) struct GroupLimits {
     pub(crate) buffer_len_max: usize,
 }
 
-#[derive(Debug)]
-struct Finished {
-    ticket: u64,
-    group: Group,
-    outcome: GroupOutcome,
-    /// Threads that have not taken their result.
-    unread: usize,
-}
-
-/// A group in flight.
-struct InFlight<F> {
-    ticket: u64,
-    /// Set when its write has returned.
-    ended: Option<(Group, Option<F>, Result<()>)>,
-}
-
-struct State<F> {
-    open: Group,
-    /// Number of the open group.
-    ticket: u64,
-    /// A thread gives places, or has the writer to itself.
-    leading: bool,
-    /// In the order of their places.
-    flights: VecDeque<InFlight<F>>,
-    finished: VecDeque<Finished>,
-    spare: Vec<Group>,
-    spare_max: usize,
-    /// Set once, never taken back: why nothing more is written.
-    refusal: Option<Error>,
-    /// Threads that want the writer to themselves, and whether the last turn was one of theirs. A
-    /// group and they take turns, so that neither side can keep the other waiting for ever.
-    alone_waiting: usize,
-    alone_last: bool,
-    /// The leader is one of them.
-    alone: bool,
-    /// Threads that wait in each of [`GroupCommitter::slots`], without those whose group is
-    /// finished: they are on their way, and may still be when the slot is another group's. Waking
-    /// nobody would cost a system call.
-    waiting: [usize; SLOTS],
-    /// Threads that wait for `turn`, and for `durable`.
-    turn_waiting: usize,
-    durable_waiting: usize,
-    durable_lsn: Lsn,
-    tickets: Tickets,
-    /// Places of the next batches; kept only if batches are buffered.
-    foretold: Option<Foretold>,
-    /// Threads that were called to lead groups that nobody waits for, and have not gone again.
-    called: usize,
-}
-
 /// Calls for a thread that leads what no thread waits for
 /// ([`lead_for_others`](GroupCommitter::lead_for_others)); false if none will come.
 pub(crate) type CallLeader = Box<dyn Fn() -> bool + Send + Sync>;
@@ -175,26 +120,12 @@ type Guard<'a, S> = MutexGuard<'a, State<<S as GroupSink>::Flight>>;
 
 impl<S: GroupSink> GroupCommitter<S> {
     pub(crate) fn new(sink: S, limits: GroupLimits, call_leader: Option<CallLeader>) -> Self {
-        let state = State {
-            open: Group::default(),
-            ticket: 0,
-            leading: false,
-            flights: VecDeque::new(),
-            finished: VecDeque::new(),
-            spare: Vec::new(),
-            spare_max: SPARE_GROUPS_MAX + limits.flights_max.min(FLIGHTS_MAX),
-            refusal: None,
-            alone_waiting: 0,
-            alone_last: false,
-            alone: false,
-            waiting: [0; SLOTS],
-            turn_waiting: 0,
-            durable_waiting: 0,
-            durable_lsn: sink.durable_lsn(),
-            tickets: Tickets::default(),
-            foretold: (limits.buffer_len_max > 0).then(|| sink.foretold()),
-            called: 0,
-        };
+        let foretold = (limits.buffer_len_max > 0).then(|| sink.foretold());
+        let state = State::new(
+            limits.flights_max.min(FLIGHTS_MAX),
+            sink.durable_lsn(),
+            foretold,
+        );
         GroupCommitter {
             state: Mutex::new(state),
             slots: std::array::from_fn(|_| Condvar::new()),
@@ -402,6 +333,14 @@ impl<S: GroupSink> GroupCommitter<S> {
         Ok(number)
     }
 
+    /// Writes what waits in the buffer, if nobody is writing.
+    pub(crate) fn write_buffered(&self) {
+        let state = self.state();
+        if !state.open.is_empty() && state.refusal.is_none() && self.may_lead(&state) {
+            drop(self.lead(state));
+        }
+    }
+
     /// Calls for a thread to lead the open group, if no other will.
     fn call_for_leader<'a>(&'a self, mut state: Guard<'a, S>) -> Guard<'a, S> {
         let needed = state.open.wanted
@@ -504,113 +443,6 @@ impl<S: GroupSink> GroupCommitter<S> {
         self.state().tickets.set_ring(ring);
     }
 
-    // ---- alone with the writer ---------------------------------------------------------------
-
-    /// Runs `work` with the writer to itself, after the groups before it and before those after
-    /// it. `work` says whether its failure poisons the handle.
-    pub(crate) fn alone<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
-        let mut state = self.wait_to_be_alone();
-        state.check()?;
-        state.leading = true;
-        state.alone = true;
-        drop(state);
-        self.take_turn(work)
-    }
-
-    /// The state, when nobody is at the writer and what was appended before is written.
-    fn wait_to_be_alone(&self) -> Guard<'_, S> {
-        let mut state = self.state();
-        let open = state.ticket;
-        state.alone_waiting += 1;
-        loop {
-            let busy = state.leading || !state.flights.is_empty();
-            // Batches with a thread take their turn; those without have nobody else to write them.
-            // Where batches are buffered all go first, since their places were told.
-            let orphans = !state.open.is_empty()
-                && state.refusal.is_none()
-                && (state.foretold.is_some()
-                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));
-            if busy || (state.is_turn_of_group() && !orphans) {
-                state = self.wait_for_turn(state);
-            } else if orphans {
-                state = self.lead(state);
-            } else {
-                break;
-            }
-        }
-        state.alone_waiting -= 1;
-        state
-    }
-
-    /// Like [`alone`](Self::alone), but only if nobody is writing and `wanted` says so.
-    pub(crate) fn alone_if(
-        &self,
-        wanted: impl FnOnce(&S) -> bool,
-        work: impl FnOnce(&mut S) -> Alone<()>,
-    ) -> Result<()> {
-        let mut state = self.state();
-        if state.leading || !state.flights.is_empty() || !state.open.is_empty() {
-            return Ok(());
-        }
-        state.check()?;
-        state.leading = true;
-        state.alone = true;
-        drop(state);
-        self.take_turn(|sink| {
-            if wanted(sink) {
-                return work(sink);
-            }
-            Alone {
-                result: Ok(()),
-                poison: false,
-            }
-        })
-    }
-
-    /// Writes what waits in the buffer, if nobody is writing.
-    pub(crate) fn write_buffered(&self) {
-        let state = self.state();
-        if !state.open.is_empty() && state.refusal.is_none() && self.may_lead(&state) {
-            drop(self.lead(state));
-        }
-    }
-
-    /// Like [`alone`](Self::alone), for closing: runs even if the handle is poisoned, and lets no
-    /// later call in.
-    pub(crate) fn finally<T>(
-        &self,
-        closed: Error,
-        work: impl FnOnce(&mut S, Option<&Error>) -> Result<T>,
-    ) -> Result<T> {
-        let mut state = self.wait_to_be_alone();
-        if let Some(error) = state.refusal.as_ref() {
-            if error.kind() == closed.kind() {
-                return Err(error.duplicate());
-            }
-        }
-        let poisoned = state.refusal.replace(closed);
-        state.leading = true;
-        state.alone = true;
-        drop(state);
-        self.take_turn(|sink| Alone {
-            result: work(sink, poisoned.as_ref()),
-            poison: false,
-        })
-    }
-
-    fn take_turn<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
-        let mut turn = Turn::alone(self);
-        let done = work(&mut self.sink());
-        turn.outcome = Some(GroupOutcome {
-            good: 0,
-            doubtful: 0,
-            error: done.result.as_ref().err().map(Error::duplicate),
-            poison: done.poison,
-        });
-        drop(turn);
-        done.result.map_err(|error| honest(error, done.poison))
-    }
-
     /// Looks at the writer between groups. Waits for a group that is being written.
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(&S) -> T) -> T {
         look(&self.sink())
@@ -661,11 +493,6 @@ impl<S: GroupSink> Drop for Called<'_, S> {
     }
 }
 
-/// The place in which threads wait for the group with this number.
-fn slot(ticket: u64) -> usize {
-    usize::try_from(ticket % SLOTS as u64).unwrap_or(0)
-}
-
 /// The end of a wait.
 struct Until {
     longest: Option<Duration>,
@@ -700,149 +527,5 @@ impl<S: GroupSink> std::fmt::Debug for GroupCommitter<S> {
         f.debug_struct("GroupCommitter")
             .field("limits", &self.limits)
             .finish_non_exhaustive()
-    }
-}
-
-/// The result of work done alone.
-pub(crate) struct Alone<T> {
-    pub(crate) result: Result<T>,
-    /// Nothing more may be written through this handle.
-    pub(crate) poison: bool,
-}
-
-impl<T> Alone<T> {
-    pub(crate) fn done(value: T) -> Alone<T> {
-        Alone {
-            result: Ok(value),
-            poison: false,
-        }
-    }
-
-    /// Nothing was done; the handle stays usable.
-    pub(crate) fn refused(error: Error) -> Alone<T> {
-        Alone {
-            result: Err(error),
-            poison: false,
-        }
-    }
-
-    /// The handle is poisoned.
-    pub(crate) fn failed(error: Error) -> Alone<T> {
-        Alone {
-            result: Err(error),
-            poison: true,
-        }
-    }
-}
-
-impl<F> State<F> {
-    fn check(&self) -> Result<()> {
-        match &self.refusal {
-            Some(error) => Err(error.duplicate()),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds a frame to the open group.
-    fn push(
-        &mut self,
-        payload: &EncodedPayload,
-        frame_type: u8,
-        flags: u8,
-        sync: bool,
-        owner: Owner,
-    ) -> Result<()> {
-        let index = self.open.push(payload, frame_type, flags, sync, owner)?;
-        if let (Some(foretold), Some(frame)) = (&mut self.foretold, self.open.frames.get_mut(index))
-        {
-            frame.receipt = foretold.next(frame);
-        }
-        Ok(())
-    }
-
-    /// Somebody wants to know of the open group, and no thread was called to lead it, or none was
-    /// to be had: who asks leads.
-    fn is_left_alone(&self) -> bool {
-        self.open.wanted && (self.called == 0 || self.refusal.is_some())
-    }
-
-    /// Whether a batch must let a thread go first that wants the writer to itself.
-    fn is_turn_of_alone(&self) -> bool {
-        self.refusal.is_none() && self.alone_waiting > 0 && !self.alone_last
-    }
-
-    /// The other way round. Once nothing is written any more nobody waits for a turn.
-    fn is_turn_of_group(&self) -> bool {
-        self.refusal.is_none() && self.alone_last && !self.open.is_empty()
-    }
-
-    fn swap_open(&mut self) -> Group {
-        let fresh = self.spare.pop().unwrap_or_default();
-        self.ticket += 1;
-        std::mem::replace(&mut self.open, fresh)
-    }
-
-    /// A group has its outcome: whoever asks for it later is told now, threads that wait take
-    /// theirs.
-    fn finish(&mut self, ticket: u64, group: Group, mut outcome: GroupOutcome) {
-        // The append of a batch that was buffered has said that it is in the log.
-        let mut failed = group.frames.iter().skip(outcome.good);
-        outcome.poison |= failed.any(|frame| frame.owner == Owner::Nobody);
-        let mut unread = 0;
-        for (index, frame) in group.frames.iter().enumerate() {
-            match frame.owner {
-                Owner::Caller => unread += 1,
-                Owner::Ticket(number) => {
-                    self.tickets.settle(number, outcome.of_frame(&group, index));
-                }
-                Owner::Nobody => {}
-            }
-        }
-        if let (true, Some(error)) = (outcome.poison, &outcome.error) {
-            self.refuse(error, "an earlier write or sync failed");
-        }
-        if unread > 0 {
-            self.finished.push_back(Finished {
-                ticket,
-                unread,
-                group,
-                outcome,
-            });
-        } else {
-            self.keep(group);
-        }
-    }
-
-    /// Nothing more is written.
-    fn refuse(&mut self, error: &Error, why: &str) {
-        if self.refusal.is_none() {
-            self.refusal = Some(error.duplicate().into_kind(ErrorKind::Poisoned, why));
-        }
-    }
-
-    fn is_finished(&self, ticket: u64) -> bool {
-        self.finished.iter().any(|f| f.ticket == ticket)
-    }
-
-    fn take_result(&mut self, ticket: u64, index: usize) -> Option<Result<Receipt>> {
-        let place = self.finished.iter().position(|f| f.ticket == ticket)?;
-        let finished = self.finished.get_mut(place)?;
-        let result = finished.outcome.of_frame(&finished.group, index);
-        finished.unread -= 1;
-        if finished.unread == 0 {
-            if let Some(finished) = self.finished.remove(place) {
-                self.keep(finished.group);
-            }
-        }
-        Some(result)
-    }
-
-    /// Keeps the buffers of a group for another.
-    fn keep(&mut self, mut group: Group) {
-        let small = group.bytes.capacity() <= SPARE_LEN_MAX;
-        if small && self.spare.len() < self.spare_max {
-            group.clear();
-            self.spare.push(group);
-        }
     }
 }

@@ -83,21 +83,7 @@ impl Cursor {
         let Some(item) = self.next_item()? else {
             return Ok(None);
         };
-        let window = self.bytes_of(&item);
-        let (key, value) = (
-            window.get(item.key_begin..item.value_begin),
-            window.get(item.value_begin..item.value_end),
-        );
-        Ok(Some(Entry {
-            kind: item.kind,
-            committed: item.committed,
-            op: item.op,
-            seq: item.seq,
-            batch_id: item.batch_id,
-            time_ns: item.time_ns,
-            key: key.unwrap_or_default(),
-            value: value.unwrap_or_default(),
-        }))
+        Ok(Some(item.entry(self.bytes_of(&item))))
     }
 
     /// The bytes that the places in `item` point into.

@@ -33,8 +33,8 @@ impl LogView {
         layout: Layout,
     ) -> Result<(LogView, RecoveryReport)> {
         let (surveyed, lone) = match survey(vfs.as_ref(), &layout) {
-            // One file that does not begin like a segment, or one whose beginning can't be read. What
-            // stands behind may say what it is.
+            // One file that does not begin like a segment, or one whose beginning can't be read: what
+            // stands behind may say what it is. Or the control file can't be read.
             Err(error) if matches!(error.kind(), ErrorKind::NotALog | ErrorKind::Io) => {
                 (survey_damaged(vfs.as_ref(), &layout)?, Some(error))
             }

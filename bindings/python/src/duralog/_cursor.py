@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from array import array
-from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_void_p, string_at
+from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_uint64, c_void_p
 from io import BytesIO
 from itertools import chain, repeat
+from operator import itemgetter
 from struct import Struct
-from typing import Any, Generic, Iterable, Iterator, List, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from . import _native
 from ._handles import Handle, last_error
@@ -28,9 +29,15 @@ RecordTuple = Tuple[int, int, bytes, bytes]
 _MANY = 64
 """Parts of one length that are taken at once."""
 
-_NOTHING = Struct("")
+_STRUCTS_MAX = 16
+"""Lengths for which it is known how to do so."""
+
+_SPARE_MAX = 4
+_SPARE_CAPACITY_MAX = 2 << 20
+"""Cutters that wait to be used again, and how large they may be: a page has 1 MiB, and what reaches beyond it."""
 
 _Item = TypeVar("_Item")
+_Form = TypeVar("_Form")
 
 
 class Cutter:
@@ -45,35 +52,54 @@ class Cutter:
     def __init__(self, library: CDLL) -> None:
         self._library = library
         self._spans_join = library.duralog_spans_join
+        self._spans_number = library.duralog_spans_number
+        self._different = c_size_t()
+        self._out_different = byref(self._different)
         self._len = c_size_t()
         self._out_len = byref(self._len)
         self._capacity = self._count_max = -1
-        self._many = _NOTHING
+        self._structs: Dict[int, Optional[Struct]] = {}
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is worth keeping for other pages."""
+        return self._capacity <= _SPARE_CAPACITY_MAX
 
     def bytes_column(self, page: Any, begin: int, end: int) -> Iterable[bytes]:
         """The parts from begin to end, which are columns of the page."""
         count = page.count
         if not self._join(page, begin, end, -1):
             return repeat(b"", count)
-        lens = memoryview(self._lens)[:count].tolist()
         parts: List[bytes] = []
         taken = 0
-        size = lens[0]
-        if lens.count(size) == count >= _MANY:
-            if self._many.size != _MANY * size:
-                self._many = Struct(f"{size}s" * _MANY)
-            taken = count - count % _MANY
-            for many in self._many.iter_unpack(self._view[:taken * size]):
-                parts += many
-            del lens[:taken]
+        size = self._lens[0]
+        lens = memoryview(self._lens)[:count]
+        if count >= _MANY and lens.tobytes() == lens[:1].tobytes() * count:
+            many = self._struct_of(size)
+            if many is not None:
+                taken = count - count % _MANY
+                for some in many.iter_unpack(self._view[:taken * size]):
+                    parts += some
         self._buffer.seek(taken * size)
-        parts += map(self._buffer.read, lens)
+        parts += map(self._buffer.read, lens[taken:].tolist())
         return parts
+
+    def _struct_of(self, size: int) -> Optional[Struct]:
+        # Made when a size comes for the second time: to make one takes as long as it saves over a large page.
+        structs = self._structs
+        found = structs.get(size)
+        if found is None:
+            if size in structs:
+                found = Struct(f"{size}s" * _MANY)
+            elif len(structs) == _STRUCTS_MAX:
+                structs.clear()
+            structs[size] = found
+        return found
 
     def uncut(self, page: Any, begin: int, end: int) -> Tuple[bytes, bytes]:
         """All parts in one, and their lengths as 32-bit numbers."""
         length = self._join(page, begin, end, -1)
-        return string_at(self._address, length), memoryview(self._lens)[:page.count].tobytes()
+        return self._view[:length].tobytes(), memoryview(self._lens)[:page.count].tobytes()
 
     def text_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
         """The same as texts."""
@@ -86,8 +112,31 @@ class Cutter:
             texts = [part.decode() for part in self.bytes_column(page, begin, end)]
         return texts
 
+    def few_texts_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
+        """The same where few texts come again and again, so that one is made of each."""
+        count, bytes_len = page.count, page.bytes_len
+        self._make_room(count, bytes_len)
+        status = self._spans_number(page.bytes, bytes_len, begin, end, count, 0, self._address, self._capacity,
+                                    self._numbers_address, self._out_different, self._out_len)
+        if status < 0:
+            raise last_error(self._library, status)
+        if status == _native.DURALOG_OK and count > 1:
+            texts = str(self._view[:self._len.value], "utf-8").split("\0")
+            if len(texts) == self._different.value:  # none of them has the separator in it
+                found: Tuple[str, ...] = itemgetter(*memory_at(self._numbers_address)[:count])(texts)
+                return found
+        return self.text_column(page, begin, end)
+
     def _join(self, page: Any, begin: int, end: int, separator: int) -> int:
         count, bytes_len = page.count, page.bytes_len
+        self._make_room(count, bytes_len)
+        status = self._spans_join(page.bytes, bytes_len, begin, end, count, separator, self._address, self._capacity,
+                                  self._lens_address, self._out_len)
+        if status < 0:
+            raise last_error(self._library, status)
+        return self._len.value
+
+    def _make_room(self, count: int, bytes_len: int) -> None:
         if bytes_len + count > self._capacity:
             self._capacity = bytes_len + count
             self._buffer = BytesIO(bytes(self._capacity))
@@ -97,11 +146,27 @@ class Cutter:
             self._count_max = count
             self._lens = array("I", bytes(4 * count))
             self._lens_address = self._lens.buffer_info()[0]
-        status = self._spans_join(page.bytes, bytes_len, begin, end, count, separator, self._address, self._capacity,
-                                  self._lens_address, self._out_len)
-        if status < 0:
-            raise last_error(self._library, status)
-        return self._len.value
+            self._numbers = array("B", bytes(count))
+            self._numbers_address = self._numbers.buffer_info()[0]
+
+
+_spare_cutters: List[Cutter] = []
+
+
+def cut(library: CDLL, page: Any, form: Callable[[Any, Cutter], _Form]) -> _Form:
+    """form(page, cutter). What it gives must not need the cutter any more.
+
+    Cutters are used again: their buffers take longer to make than a small page takes to be cut. None is used twice at
+    the same time, also not where a signal handler reads: who takes one out of the list is alone with it.
+    """
+    try:
+        cutter = _spare_cutters.pop()
+    except IndexError:
+        cutter = Cutter(library)
+    made = form(page, cutter)
+    if cutter.is_small and len(_spare_cutters) < _SPARE_MAX:
+        _spare_cutters.append(cutter)
+    return made
 
 
 class Pages(Handle):
@@ -114,7 +179,6 @@ class Pages(Handle):
     def __init__(self, library: CDLL, pointer: int, warns: bool = True) -> None:
         self._next_page = getattr(library, self._next_page_name)
         self._page = self._page_struct()
-        self._cutter = Cutter(library)
         self._one_at_a_time = threading.Lock()
         self._warns_if_unclosed = warns
         super().__init__(library, pointer, getattr(library, self._close_name))
@@ -136,10 +200,14 @@ class Pages(Handle):
         if not self._one_at_a_time.acquire(False):
             raise RuntimeError(f"this {self._kind} is in use by another thread: give each thread one of its own")
 
+    def _is_at_end(self) -> bool:
+        """Whether the page taken last is known to have nothing behind it."""
+        return False
+
     def _take_copy(self, pointer: int, form: Any, out: List[Any]) -> int:
         status: int = self._next_page(pointer, PAGE_COUNT_MAX, byref(self._page))
         if status == _native.DURALOG_OK:
-            out.append(form(self._page, self._cutter))
+            out.append(cut(self._library, self._page, form))
         return status
 
 
@@ -171,6 +239,8 @@ def pages(source: Pages, form: Any) -> Iterator[Any]:
             if page is None:
                 return
             yield page
+            if source._is_at_end():
+                return
 
 
 def flat(source: Pages, form: Any) -> Iterator[Any]:
@@ -180,9 +250,20 @@ def flat(source: Pages, form: Any) -> Iterator[Any]:
 
 # --- Numbers and bytes of a page --------------------------------------------------------------
 
+memory_at = (c_char * 0x7FFFFFFF).from_address
+"""memory_at(address)[:length]: these bytes. What string_at gives, in a third of the time."""
+
 
 def u64_column(address: int, count: int) -> List[int]:
-    return memoryview(string_at(address, 8 * count)).cast("Q").tolist()
+    return memoryview(memory_at(address)[:8 * count]).cast("Q").tolist()
+
+
+def dense_column(address: int, count: int) -> Sequence[int]:
+    """The same of numbers that ascend, or descend, each of them once; most often without gaps."""
+    first = c_uint64.from_address(address).value
+    if c_uint64.from_address(address + 8 * (count - 1)).value - first == count - 1:
+        return range(first, first + count)
+    return u64_column(address, count)
 
 
 def u32_column(column: bytes) -> List[int]:
@@ -211,16 +292,16 @@ def values_of(page: _native.wal_page_t, cutter: Cutter) -> Iterable[bytes]:
 def tuples_of(page: _native.wal_page_t, cutter: Cutter) -> Iterator[RecordTuple]:
     """(seq, op, key, value) of each."""
     count = page.count
-    return zip(u64_column(page.seq, count), string_at(page.op, count), _keys_of(page, cutter), values_of(page, cutter))
+    return zip(u64_column(page.seq, count), memory_at(page.op)[:count], _keys_of(page, cutter), values_of(page, cutter))
 
 
 def records_of(page: _native.wal_page_t, cutter: Cutter) -> Iterator[Record]:
     """A `Record` of each."""
     count = page.count
-    committed = string_at(page.committed, count)
+    committed = memory_at(page.committed)[:count]
     fields = zip(
-        u64_column(page.seq, count), string_at(page.op, count), _keys_of(page, cutter), values_of(page, cutter),
-        u64_column(page.time_ns, count), u64_column(page.batch_id, count), string_at(page.kind, count),
+        u64_column(page.seq, count), memory_at(page.op)[:count], _keys_of(page, cutter), values_of(page, cutter),
+        u64_column(page.time_ns, count), u64_column(page.batch_id, count), memory_at(page.kind)[:count],
         repeat(True) if committed.count(1) == count else map(bool, committed))
     return map(new_tuple, repeat(Record), fields)
 

@@ -68,13 +68,13 @@ class InvalidArgument(DuralogError, ValueError):
 
 
 class NotFound(_SystemError, FileNotFoundError):
-    """There is no log."""
+    """There is no log, or no such thing in it."""
 
     status = _native.DURALOG_E_NOT_FOUND
 
 
 class Exists(_SystemError, FileExistsError):
-    """There is a log already, and must_create was asked."""
+    """There is something already where it must not be."""
 
     status = _native.DURALOG_E_EXISTS
 

@@ -19,11 +19,11 @@ from collections.abc import Collection, Mapping
 from ctypes import c_char_p, c_void_p, cast, string_at
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain, count, repeat
+from itertools import chain, repeat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
-from ._cursor import Cutter, new_tuple, u64_column
+from ._cursor import PAGE_COUNT_MAX, Cutter, dense_column, memory_at, new_tuple, u64_column
 from ._errors import InvalidArgument, TooLarge
 from ._records import BytesLike, time_of, to_bytes, unsigned
 
@@ -43,6 +43,11 @@ Time = Union[datetime.datetime, int]
 """A time: a datetime with a time zone, or nanoseconds since 1970-01-01 UTC."""
 
 _NO_ID = bytes(16)
+_INDEXES = tuple(range(PAGE_COUNT_MAX))
+_PLAIN_FLAGS = bytes(flags for flags in range(256) if not flags & (
+    _native.EVENTSTORE_EVENT_OCCURRED | _native.EVENTSTORE_EVENT_CORRELATION | _native.EVENTSTORE_EVENT_CAUSATION
+    | _native.EVENTSTORE_EVENT_METADATA))
+"""Flags of events that have nothing of what few events have."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -572,16 +577,20 @@ def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter,
 
 def events_of(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str] = None) -> Iterator[Event]:
     """An `Event` of each."""
-    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), count())
+    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), _INDEXES)
     return map(Event, fields)
 
 
 def _first_columns(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str]) -> Tuple[Iterable[Any], ...]:
     size = page.count
-    return (u64_column(page.position, size),
-            cutter.text_column(page, page.stream_begin, page.stream_end) if stream is None else repeat(stream, size),
-            u64_column(page.stream_version, size),
-            cutter.text_column(page, page.event_type_begin, page.event_type_end),
+    streams: Iterable[str]
+    if stream is None:
+        streams = cutter.text_column(page, page.stream_begin, page.stream_end)
+        versions: Sequence[int] = u64_column(page.stream_version, size)
+    else:
+        streams, versions = repeat(stream, size), dense_column(page.stream_version, size)
+    return (dense_column(page.position, size), streams, versions,
+            cutter.few_texts_column(page, page.event_type_begin, page.event_type_end),
             cutter.bytes_column(page, page.data_begin, page.data_end))
 
 
@@ -589,31 +598,33 @@ def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:
     """A copy of the columns that are not cut yet."""
     size = page.count
     rest = _Rest()
-    rest.flags = flags = string_at(page.flags, size)
+    rest.flags = memory_at(page.flags)[:size]
+    flags = rest.flags.translate(None, _PLAIN_FLAGS)
     any_flags = 0
     while flags:
         any_flags |= flags[0]
         flags = flags.translate(None, flags[:1])
-    rest.ids = string_at(page.id, 16 * size)
-    rest.times = memoryview(string_at(page.time_ns, 8 * size)).cast("Q")
-    rest.schema_versions = memoryview(string_at(page.schema_version, 8 * size)).cast("Q")
+    rest.ids = memory_at(page.id)[:16 * size]
+    rest.times = memoryview(memory_at(page.time_ns)[:8 * size]).cast("Q")
+    rest.schema_versions = memoryview(memory_at(page.schema_version)[:8 * size]).cast("Q")
     rest.occurred = rest.correlation_ids = rest.causation_ids = rest.metadata = rest.tags = None
     if any_flags & _native.EVENTSTORE_EVENT_OCCURRED:
-        rest.occurred = memoryview(string_at(page.occurred_ns, 8 * size)).cast("q")
+        rest.occurred = memoryview(memory_at(page.occurred_ns)[:8 * size]).cast("q")
     if any_flags & _native.EVENTSTORE_EVENT_CORRELATION:
-        rest.correlation_ids = string_at(page.correlation_id, 16 * size)
+        rest.correlation_ids = memory_at(page.correlation_id)[:16 * size]
     if any_flags & _native.EVENTSTORE_EVENT_CAUSATION:
-        rest.causation_ids = string_at(page.causation_id, 16 * size)
+        rest.causation_ids = memory_at(page.causation_id)[:16 * size]
     if any_flags & _native.EVENTSTORE_EVENT_METADATA:
         rest.metadata = _parts(cutter, page, page.metadata_begin, page.metadata_end)
-    if string_at(page.tag_count, size) != bytes(size):
+    if memory_at(page.tag_count)[:size].strip(b"\0"):
         rest.tags = _parts(cutter, page, page.tags_begin, page.tags_end)
     rest.content_types = _parts(cutter, page, page.content_type_begin, page.content_type_end)
     return rest
 
 
 def _parts(cutter: Cutter, page: Any, begin: int, end: int) -> Optional[_Parts]:
-    if string_at(begin, 4 * page.count) == string_at(end, 4 * page.count):
+    size = 4 * page.count
+    if memory_at(begin)[:size] == memory_at(end)[:size]:
         return None
     return _Parts(*cutter.uncut(page, begin, end))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mappi
 from uuid import UUID
 
 from . import _native
-from ._cursor import Cutter, Follower, Pages, flat, u64_column
+from ._cursor import Cutter, Follower, Pages, cut, flat, u64_column
 from ._errors import BufferTooSmall, ConcurrencyConflict, Conflict, DuplicateEvent, InvalidArgument, NotFound
 from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, NewEvent, Query, Snapshot, StreamInfo,
                       event_of, event_tuples_of, events_of, id_bytes, names_of, pack_events, signed, text_bytes)
@@ -54,6 +54,9 @@ class EventCursor(Follower[Event]):
     _next_page_name = "eventstore_cursor_next_page"
     _close_name = "eventstore_cursor_close"
     _form = events_of
+
+    def _is_at_end(self) -> bool:
+        return bool(self._page.at_end)
 
 
 class _Names(Pages):
@@ -218,7 +221,7 @@ class EventStore(Handle):
 
         from_, to: the first and the last to read: of a stream, its stream versions; else positions. 0: as
         far as there are any. limit: at most so many; 0: all. backward: the newest first, and from_ is then
-        the greater one. Forward it ends at what is acknowledged.
+        the greater one. Forward it ends at what is acknowledged when it gets there; a cursor goes on from there.
 
         Raises Corrupt when all before the damage were given. Goes on to the end also if the store is
         closed meanwhile.
@@ -514,6 +517,11 @@ def _native_query(library: "CDLL", query: Query) -> Iterator[int]:
         library.eventstore_query_close(pointer)
 
 
+def _versions_of(found: _native.eventstore_stream_versions_t, cutter: Cutter) -> "dict[str, int]":
+    names = cutter.text_column(found, found.stream_begin, found.stream_end)
+    return dict(zip(names, u64_column(found.stream_version, found.count)))
+
+
 def _check(library: "CDLL", status: int) -> None:
     if status < 0:
         raise last_error(library, status)
@@ -565,8 +573,7 @@ class _Draft(Handle):
         self.add("eventstore_append_stream_versions", byref(found))
         if not found.count:
             return {}
-        names = Cutter(self._library).text_column(found, found.stream_begin, found.stream_end)
-        return dict(zip(names, u64_column(found.stream_version, found.count)))
+        return cut(self._library, found, _versions_of)
 
     def _conflicts(self) -> Tuple[Conflict, ...]:
         count = c_size_t()

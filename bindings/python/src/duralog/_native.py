@@ -475,7 +475,7 @@ class eventstore_event_t(_Sized):
 class eventstore_page_t(_Sized):
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved", c_uint32),
+        ("at_end", c_uint32),
         ("count", c_size_t),
         ("position", c_void_p),
         ("stream_version", c_void_p),
@@ -615,6 +615,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # bytes, bytes_len, begin, end, count, separator, buffer, capacity, out_lens, out_len
     "duralog_spans_join": (duralog_status_t, [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_int, c_void_p, c_size_t,
                                               c_void_p, POINTER(c_size_t)]),
+    # bytes, bytes_len, begin, end, count, separator, buffer, capacity, out_numbers, out_different, out_len
+    "duralog_spans_number": (duralog_status_t, [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_int, c_void_p, c_size_t,
+                                                c_void_p, POINTER(c_size_t), POINTER(c_size_t)]),
     "wal_stat": (duralog_status_t, [wal_t_p, POINTER(wal_stat_t)]),
     "wal_recovery_report": (duralog_status_t, [wal_t_p, POINTER(wal_recovery_report_t)]),
     # path, callback, user_data, out_report

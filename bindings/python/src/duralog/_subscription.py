@@ -17,7 +17,7 @@ from operator import length_hint
 from typing import Any, AsyncIterator, Iterator, List, Optional, Tuple
 
 from . import _native
-from ._cursor import PAGE_COUNT_MAX, Pages
+from ._cursor import PAGE_COUNT_MAX, Pages, cut
 from ._errors import Closed, InvalidArgument, Unsupported
 from ._events import Event, events_of
 from ._records import unsigned
@@ -186,7 +186,7 @@ class Subscription(Pages):
         while True:
             status: int = self._next_page(pointer, PAGE_COUNT_MAX, 0, byref(self._page))
             if status == _native.DURALOG_OK:
-                out.extend(events_of(self._page, self._cutter))
+                out.extend(cut(self._library, self._page, events_of))
                 self._given = (out, iter(out), self.position)
                 if self._cancelled:  # while the page was read
                     self._drop_rest()

@@ -466,6 +466,18 @@ fn who_never_asks_is_refused_in_the_end() {
     append_later(&committer).unwrap();
 }
 
+/// Returns when a thread has come so far.
+fn wait_until<S: GroupSink>(
+    committer: &GroupCommitter<S>,
+    so_far: impl Fn(&State<S::Flight>) -> bool,
+) {
+    let begun = Instant::now();
+    while !so_far(&committer.state()) {
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A thread that was woken may run late, when its place is another group's already: it must not
 /// count as one that will lead that group.
 #[test]
@@ -477,11 +489,7 @@ fn a_thread_that_was_woken_does_not_count_as_waiting() {
         let committer = Arc::clone(&committer);
         thread::spawn(move || append(&committer, true))
     };
-    let begun = Instant::now();
-    while committer.state().waiting[slot(0)] == 0 {
-        assert!(begun.elapsed() < PATIENCE, "it does not come");
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&committer, |state| state.waiting[slot(0)] > 0);
     let mut state = committer.state();
     state.leading = false;
     let group = state.swap_open();
@@ -507,11 +515,7 @@ fn what_is_buffered_is_written_before_anyone_has_the_writer_to_himself() {
         let committer = Arc::clone(&committer);
         thread::spawn(move || append(&committer, true))
     };
-    let begun = Instant::now();
-    while committer.state().waiting[slot(0)] == 0 {
-        assert!(begun.elapsed() < PATIENCE, "it does not come");
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&committer, |state| state.waiting[slot(0)] > 0);
     let alone = {
         let committer = Arc::clone(&committer);
         thread::spawn(move || {
@@ -525,10 +529,7 @@ fn what_is_buffered_is_written_before_anyone_has_the_writer_to_himself() {
             })
         })
     };
-    while committer.state().alone_waiting == 0 {
-        assert!(begun.elapsed() < PATIENCE, "it does not come");
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&committer, |state| state.alone_waiting > 0);
     let mut state = committer.state();
     state.leading = false;
     committer.wake_leader(&state);

@@ -87,6 +87,24 @@ pub(crate) struct Item {
     pub(crate) value_end: usize,
 }
 
+impl Item {
+    /// The entry with its bytes, which are in `window`.
+    pub(super) fn entry<'a>(&self, window: &'a [u8]) -> Entry<'a> {
+        let key = window.get(self.key_begin..self.value_begin);
+        let value = window.get(self.value_begin..self.value_end);
+        Entry {
+            kind: self.kind,
+            committed: self.committed,
+            op: self.op,
+            seq: self.seq,
+            batch_id: self.batch_id,
+            time_ns: self.time_ns,
+            key: key.unwrap_or_default(),
+            value: value.unwrap_or_default(),
+        }
+    }
+}
+
 pub(super) fn mark(
     kind: EntryKind,
     committed: bool,

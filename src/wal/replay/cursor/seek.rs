@@ -96,20 +96,6 @@ impl Cursor {
             lsn: standing.reader.lsn_in_window(begin),
             crc: crate::format::checksum::crc32(bytes),
         };
-        let entry = Entry {
-            kind: item.kind,
-            committed: item.committed,
-            op: item.op,
-            seq: item.seq,
-            batch_id: item.batch_id,
-            time_ns: item.time_ns,
-            key: window
-                .get(item.key_begin..item.value_begin)
-                .unwrap_or_default(),
-            value: window
-                .get(item.value_begin..item.value_end)
-                .unwrap_or_default(),
-        };
-        Ok(Some((entry, place)))
+        Ok(Some((item.entry(window), place)))
     }
 }

@@ -1,0 +1,204 @@
+//! What becomes of layers as the store grows: the active one is frozen when it is large, frozen ones become
+//! runs, and runs of one tier become one. A thread of its own does the last two, or who appends, in a call.
+
+use super::super::anchor::Cover;
+use super::super::index::{merge_runs, Layer, Run};
+use super::healing::is_about;
+use super::{is_same, Catalog, Memory, Stored};
+use crate::error::{ErrorKind, Result};
+use crate::sync::{MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+/// Frozen layers that may wait; with more, who appends helps.
+const FROZEN_MAX: usize = 3;
+
+#[derive(Default)]
+pub(super) struct Work {
+    /// A thread is at work.
+    pub(super) running: bool,
+    pub(super) closing: bool,
+    pub(super) fork_count: u64,
+}
+
+/// A thread at work. However it ends, it is known that it did.
+struct Working(Arc<Catalog>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.work().running = false;
+        self.0.work_done.notify_all();
+    }
+}
+
+impl Catalog {
+    /// Called by who leads a group, after it: freezes the active layer if it is large.
+    pub(in super::super) fn grown(self: &Arc<Catalog>) -> Result<()> {
+        let active = self.active();
+        if !active.is_large(&self.limits) {
+            return Ok(());
+        }
+        let frozen = self.freeze(&active);
+        if !self.vfs.background() || frozen > FROZEN_MAX {
+            return self.work_on();
+        }
+        self.begin_work()
+    }
+
+    /// Begins another active layer. Gives how many frozen ones wait now.
+    pub(super) fn freeze(&self, active: &Memory) -> usize {
+        let next = active.index().range().end() + 1;
+        let fresh = Memory::new(next, active.covered().end);
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = layers.to_vec();
+        all.push(Stored::Memory(fresh));
+        *layers = all.into();
+        let in_memory = layers.iter().filter(|s| matches!(s, Stored::Memory(_)));
+        in_memory.count() - 1
+    }
+
+    /// Lets a thread of its own do what is to be done, if there is something and none is at it. It
+    /// ends when it is through.
+    pub(in super::super) fn begin_work(self: &Arc<Catalog>) -> Result<()> {
+        if self.oldest_frozen().is_none() && self.mergeable().is_none() {
+            return Ok(());
+        }
+        if !self.vfs.background() {
+            return self.work_on();
+        }
+        let mut work = self.work();
+        if work.running || work.closing {
+            return Ok(());
+        }
+        work.running = true;
+        drop(work);
+        let working = Working(Arc::clone(self));
+        let thread = std::thread::Builder::new().name("duralog-index".to_string());
+        // What can't be written stays in memory, and is tried again with the next layer. So is
+        // everything if there is no thread to be had: the guard was dropped with the closure.
+        let _ = thread.spawn(move || working.0.work_on());
+        Ok(())
+    }
+
+    /// Whether this handle may write and delete files of the index now: not once it was closed,
+    /// though it goes on reading, for the next one may be at work on them.
+    pub(super) fn may_write(&self) -> bool {
+        self.writes && !self.work().closing
+    }
+
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes runs of frozen layers, oldest first, and merges runs, until nothing is to be done. A
+    /// failure is no failure of the store: what could not be written stays in memory.
+    fn work_on(&self) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        // One thread at a time: two would make the same run twice.
+        let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(frozen) = self.oldest_frozen() {
+            let run = self.write(&frozen)?;
+            self.swap(&[Stored::Memory(frozen)], Stored::Run(run));
+        }
+        while let Some(runs) = self.mergeable() {
+            if self.work().closing {
+                return Ok(());
+            }
+            match self.merge(&runs) {
+                Err(error) if runs.iter().any(|run| is_about(&error, run)) => {
+                    self.make_again(error)?;
+                }
+                merged => merged?,
+            }
+        }
+        Ok(())
+    }
+
+    fn oldest_frozen(&self) -> Option<Arc<Memory>> {
+        let layers = self.read_layers();
+        let (_, frozen) = layers.split_last()?;
+        frozen.iter().find_map(|stored| match stored {
+            Stored::Memory(memory) => Some(Arc::clone(memory)),
+            Stored::Run(_) => None,
+        })
+    }
+
+    /// The newest runs of one tier, if there are enough of them next to each other.
+    fn mergeable(&self) -> Option<Vec<Arc<Run>>> {
+        let layers = self.read_layers();
+        let mut runs: Vec<Arc<Run>> = Vec::new();
+        let tier = |run: &Run| self.limits.tier_of(run.weight());
+        for stored in layers.iter() {
+            match stored {
+                Stored::Run(run) => {
+                    if runs.last().is_some_and(|last| tier(last) != tier(run)) {
+                        runs.clear();
+                    }
+                    runs.push(Arc::clone(run));
+                }
+                Stored::Memory(_) => runs.clear(),
+            }
+            if runs.len() == self.limits.tier_runs {
+                return Some(runs);
+            }
+        }
+        None
+    }
+
+    fn merge(&self, runs: &[Arc<Run>]) -> Result<()> {
+        let weight: u64 = runs.iter().map(|run| run.weight()).sum();
+        let (Some(oldest), Some(newest)) = (runs.first(), runs.last()) else {
+            return Ok(());
+        };
+        let cover = Cover {
+            begin_seq: Cover::decode(&oldest.anchor()).begin_seq,
+            end: Cover::decode(&newest.anchor()).end,
+        };
+        let keys = runs.iter().map(|run| run.key_count()).sum();
+        self.work_done_keys.store(0, Ordering::Relaxed);
+        self.work_total_keys.store(keys, Ordering::Relaxed);
+        let path = merge_runs(
+            self.vfs.as_ref(),
+            &self.dir,
+            cover.numbers(),
+            runs,
+            &cover.encode(),
+            self.limits.tier_of(weight),
+            &|done| {
+                self.work_done_keys.store(done, Ordering::Relaxed);
+                !self.work().closing
+            },
+        );
+        self.work_done_keys.store(0, Ordering::Relaxed);
+        self.work_total_keys.store(0, Ordering::Relaxed);
+        let path = match path {
+            Err(error) if error.kind() == ErrorKind::Stopped => return Ok(()),
+            path => path?,
+        };
+        let run = self.open_run(&path)?;
+        let old: Vec<Stored> = runs.iter().cloned().map(Stored::Run).collect();
+        self.swap(&old, Stored::Run(Arc::new(run)));
+        for run in runs {
+            // A file that stays is removed when the store is opened next.
+            let _ = self.vfs.unlink(run.path());
+        }
+        Ok(())
+    }
+
+    /// Puts `new` in the place of `old`, layers that follow each other.
+    pub(super) fn swap(&self, old: &[Stored], new: Stored) {
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::with_capacity(layers.len());
+        let mut new = Some(new);
+        for stored in layers.iter() {
+            if old.iter().any(|old| is_same(old, stored)) {
+                all.extend(new.take());
+            } else {
+                all.push(stored.clone());
+            }
+        }
+        *layers = all.into();
+    }
+}
