@@ -289,6 +289,17 @@ duralog_status_t duralog_last_error(duralog_error_t *out_error);
 #define WAL_OPEN_MUST_CREATE 4
 
 /**
+ * In open_flags, with WAL_SYNC_INTERVAL or WAL_SYNC_MANUAL: batches of less than 256 KiB are written
+ * by storing them into memory that shows the end of the segment, instead of by calls. What is stored
+ * is written, and survives the death of the program. The memory is asked for in advance, by calls
+ * that give errors; where it is not to be had (before Linux 5.14, or on a file system that writes
+ * elsewhere what is overwritten), calls write as without the flag. What is left of the price: if the
+ * file system fails under the program, or somebody cuts the file off, the program can end with a
+ * signal (SIGBUS) instead of getting a status.
+ */
+#define WAL_OPEN_MAPPED_APPENDS 8
+
+/**
  * In sync_mode: an append returns when its batch is durable, that is, when it survives a power
  * cut. The default.
  */

@@ -38,13 +38,14 @@ mod model;
 mod overtaking;
 
 use crash_explorer::{images_wanted, seed, Depth, Explorer, Plan, INTERVAL};
-use crash_run::{Op, Run};
+use crash_run::{options, Op, Run};
 use duralog::vfs::sim::Rng;
-use duralog::SyncMode;
+use duralog::{SyncMode, WalOptions};
 
 // What each test checks at least; together what CI asks for, and more.
 const SHORT: u64 = 90_000;
 const SHORT_LAZY: u64 = 190_000;
+const SHORT_MAPPED: u64 = 50_000;
 const STEPS: u64 = 35_000;
 const PREPARED: u64 = 60_000;
 const THREADS: u64 = 500;
@@ -52,13 +53,13 @@ const THREADS: u64 = 500;
 /// Every history of up to `len` operations, each explored from its last operation on: what lies
 /// before was explored with the shorter history, whose disk is the same. Of short ones the recovery
 /// of every image is cut again, of those with `len` operations the recovery of one of each kind.
-fn histories(explorer: &mut Explorer, mode: SyncMode, letters: &str, len: usize) {
+fn histories(explorer: &mut Explorer, options: &WalOptions, letters: &str, len: usize) {
     let alphabet = Op::parse(letters);
     let mut layer: Vec<Vec<Op>> = vec![Vec::new()];
     for depth in 0..=len {
         let mut next = Vec::new();
         for ops in layer {
-            let mut run = Run::new(seed(), 512, mode);
+            let mut run = Run::with(seed(), 512, options.clone());
             let from = match ops.split_last() {
                 None => 0,
                 Some((&last, before)) => {
@@ -81,7 +82,7 @@ fn histories(explorer: &mut Explorer, mode: SyncMode, letters: &str, len: usize)
 #[test]
 fn every_history_of_three_operations_survives() {
     let mut explorer = Explorer::new("every_history_of_three_operations_survives", seed());
-    histories(&mut explorer, SyncMode::Every, "ablfctmr", 3);
+    histories(&mut explorer, &options(SyncMode::Every), "ablfctmr", 3);
     explorer.report(SHORT);
 }
 
@@ -89,9 +90,37 @@ fn every_history_of_three_operations_survives() {
 fn every_history_of_three_operations_survives_in_lazy_modes() {
     let name = "every_history_of_three_operations_survives_in_lazy_modes";
     let mut explorer = Explorer::new(name, seed());
-    histories(&mut explorer, SyncMode::Manual, "adlfskr", 3);
-    histories(&mut explorer, INTERVAL, "alfcr", 3);
+    histories(&mut explorer, &options(SyncMode::Manual), "adlfskr", 3);
+    histories(&mut explorer, &options(INTERVAL), "alfcr", 3);
     explorer.report(SHORT_LAZY);
+}
+
+/// The same options, with mapped appends.
+fn mapped(sync_mode: SyncMode) -> WalOptions {
+    WalOptions {
+        mapped_appends: true,
+        ..options(sync_mode)
+    }
+}
+
+#[test]
+fn every_history_survives_with_mapped_appends() {
+    let name = "every_history_survives_with_mapped_appends";
+    let mut explorer = Explorer::new(name, seed());
+    histories(&mut explorer, &mapped(SyncMode::Manual), "adfks", 2);
+    histories(&mut explorer, &mapped(SyncMode::Manual), "lphw", 2);
+    histories(&mut explorer, &mapped(INTERVAL), "afc", 2);
+    // Windows over rotation, recycling, reopening and recovery. What comes before the bar has been tried.
+    for script in ["ff|ak", "faft|fab", "f|paa", "ab|kaf", "afr|afa"] {
+        let (before, steps) = script.split_once('|').unwrap();
+        let mut run = Run::with(seed(), 512, mapped(SyncMode::Manual));
+        run.apply_all(&Op::parse(before));
+        let from = run.model.steps.len();
+        run.apply_all(&Op::parse(steps));
+        explorer.explore(&run, Plan::power(from));
+        explorer.explore(&run, Plan::process(from));
+    }
+    explorer.report(SHORT_MAPPED);
 }
 
 /// What comes before the bar has been tried elsewhere; what comes behind it is tried whole.
@@ -153,7 +182,7 @@ fn rotation_checkpoint_truncation_and_recycling_survive() {
 #[test]
 fn what_is_prepared_ahead_survives() {
     let mut explorer = Explorer::new("what_is_prepared_ahead_survives", seed());
-    histories(&mut explorer, SyncMode::Every, "phfat", 3);
+    histories(&mut explorer, &options(SyncMode::Every), "phfat", 3);
     explorer.report(PREPARED);
 }
 
@@ -161,7 +190,8 @@ fn what_is_prepared_ahead_survives() {
 fn long_workloads_with_crashes_between_survive() {
     let name = "long_workloads_with_crashes_between_survive";
     let mut explorer = Explorer::new(name, seed());
-    let wanted = images_wanted().saturating_sub(SHORT + SHORT_LAZY + STEPS + PREPARED + THREADS);
+    let wanted = images_wanted()
+        .saturating_sub(SHORT + SHORT_LAZY + SHORT_MAPPED + STEPS + PREPARED + THREADS);
     let wanted = wanted.max(20_000);
     for seed in seed().. {
         if explorer.checked >= wanted {
@@ -172,7 +202,12 @@ fn long_workloads_with_crashes_between_survive() {
         let mode = [SyncMode::Every, SyncMode::Every, SyncMode::Manual, INTERVAL]
             [usize::try_from(rng.below(4)).unwrap()];
         let sector_len = if rng.percent(25) { 64 } else { 512 };
-        let mut run = Run::new(seed, sector_len, mode);
+        let mapped_appends = mode != SyncMode::Every && rng.percent(50);
+        let options = WalOptions {
+            mapped_appends,
+            ..options(mode)
+        };
+        let mut run = Run::with(seed, sector_len, options);
         for generation in 0..3 {
             run.apply_all(&workload(&mut rng, 16));
             explorer.explore(&run, Plan::power(0));

@@ -138,7 +138,14 @@ enum Writer {
 }
 
 const WRITERS: [Writer; 3] = [Writer::C, Writer::Python, Writer::Rust];
-const MODES: [&str; 3] = ["every", "interval", "manual"];
+/// The last two with mapped appends, the others without.
+const MODES: [&str; 5] = [
+    "every",
+    "interval",
+    "manual",
+    "mapped-interval",
+    "mapped-manual",
+];
 
 /// The programs built from C.
 struct Programs {
@@ -196,12 +203,13 @@ fn writer_in_rust() {
     let options = WalOptions {
         sync_mode: match mode {
             "every" => SyncMode::Every,
-            "interval" => SyncMode::Interval {
+            "interval" | "mapped-interval" => SyncMode::Interval {
                 batches: 20,
                 millis: 5,
             },
             _ => SyncMode::Manual,
         },
+        mapped_appends: mode.starts_with("mapped"),
         segment_bytes_max: 65_536,
         ..WalOptions::default()
     };
@@ -520,7 +528,7 @@ impl Lane<'_> {
                 writer = WRITERS[usize::try_from(number % 3).unwrap()];
                 kills_here += 1;
             }
-            let mode = MODES[usize::try_from(self.random.below(3)).unwrap()];
+            let mode = MODES[usize::try_from(self.random.below(MODES.len() as u64)).unwrap()];
             let in_open = killed && self.random.below(3) == 0;
             let (delay, stop_after) = match (killed, in_open) {
                 (false, _) => (0, 1 + self.random.below(20)),

@@ -777,7 +777,11 @@ fn a_log_can_be_read_without_any_right_to_write() {
 fn after_fork_the_child_is_told_and_the_parent_goes_on() {
     let workshop = Workshop::new();
     let program = workshop.program("fork");
-    let output = process::output_of(Command::new(program).arg(workshop.log()));
+    let output = process::output_of(Command::new(&program).arg(workshop.log()));
+    assert!(output.contains("0 failed"), "{output}");
+    let mut mapped = Command::new(program);
+    mapped.arg(workshop.directory.path().join("mapped"));
+    let output = process::output_of(mapped.arg("mapped"));
     assert!(output.contains("0 failed"), "{output}");
 }
 

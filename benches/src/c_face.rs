@@ -11,7 +11,9 @@ use duralog::ffi::cursor::{
 };
 use duralog::ffi::last_error::{duralog_error_t, duralog_last_error};
 use duralog::ffi::maintain::wal_truncate;
-use duralog::ffi::options::{wal_options_t, WAL_OPEN_READ_ONLY, WAL_SYNC_EVERY, WAL_SYNC_MANUAL};
+use duralog::ffi::options::{
+    wal_options_t, WAL_OPEN_MAPPED_APPENDS, WAL_OPEN_READ_ONLY, WAL_SYNC_EVERY, WAL_SYNC_MANUAL,
+};
 use duralog::ffi::stat::{wal_stat, wal_stat_t};
 use duralog::ffi::version::duralog_library_version;
 use duralog::ffi::wal::{wal_close, wal_open, wal_t};
@@ -29,15 +31,20 @@ pub enum Mode {
     Durable,
     /// Durable, with several groups in flight.
     Flights,
+    /// Not durable, all else as by default: written by calls, in segments of 64 MiB.
     Manual,
-    /// Not durable, with a buffer in the process.
+    /// Not durable, with mapped appends, in long segments.
+    Mapped,
+    /// The same in segments of 64 MiB.
+    MappedShort,
+    /// Not durable, with a buffer in the process and mapped appends, in long segments.
     Buffered,
     ReadOnly,
 }
 
 impl Mode {
     pub fn is_durable(self) -> bool {
-        !matches!(self, Mode::Manual | Mode::Buffered)
+        matches!(self, Mode::Durable | Mode::Flights | Mode::ReadOnly)
     }
 }
 
@@ -45,6 +52,9 @@ impl Mode {
 const FLIGHTS: u32 = 4;
 /// The buffer where there is one.
 const BUFFER: u32 = 256 << 10;
+/// Length of long segments: what is measured without durability is appends, not the syncs of segments
+/// that are full.
+const LONG_SEGMENT: u64 = 1 << 30;
 
 fn check(what: &str, status: i32) {
     if status == OK {
@@ -82,17 +92,22 @@ impl Log {
         // SAFETY: a struct of integers, for which zeros are values.
         let mut options: wal_options_t = unsafe { std::mem::zeroed() };
         options.struct_size = size_of::<wal_options_t>() as u32;
-        options.sync_mode = match mode {
-            Mode::Manual | Mode::Buffered => WAL_SYNC_MANUAL,
-            Mode::Durable | Mode::Flights | Mode::ReadOnly => WAL_SYNC_EVERY,
+        options.sync_mode = match mode.is_durable() {
+            true => WAL_SYNC_EVERY,
+            false => WAL_SYNC_MANUAL,
         };
         match mode {
+            Mode::Durable | Mode::Manual => {}
             Mode::Flights => options.groups_in_flight_max = FLIGHTS,
-            Mode::Buffered => options.buffer_bytes_max = BUFFER,
-            Mode::Durable | Mode::Manual | Mode::ReadOnly => {}
+            Mode::Buffered => {
+                options.buffer_bytes_max = BUFFER;
+                options.open_flags = WAL_OPEN_MAPPED_APPENDS;
+            }
+            Mode::Mapped | Mode::MappedShort => options.open_flags = WAL_OPEN_MAPPED_APPENDS,
+            Mode::ReadOnly => options.open_flags = WAL_OPEN_READ_ONLY,
         }
-        if mode == Mode::ReadOnly {
-            options.open_flags = WAL_OPEN_READ_ONLY;
+        if matches!(mode, Mode::Mapped | Mode::Buffered) {
+            options.segment_bytes_max = LONG_SEGMENT;
         }
         let mut log = null_mut();
         // SAFETY: conventions 2, 4 and 7 of the header: text, struct and place live through the call.

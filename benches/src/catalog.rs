@@ -264,7 +264,7 @@ pub const WORKLOADS: &[Workload] = &[
     ),
     workload(
         "log-manual-1",
-        "appends of 256 B, not durable but surviving SIGKILL, one thread",
+        "appends of 256 B, not durable but surviving SIGKILL, one thread; mapped, segments of 1 GiB",
         ALL,
         &[Fixture::Raw],
         &[more(
@@ -287,8 +287,29 @@ pub const WORKLOADS: &[Workload] = &[
         )],
     ),
     workload(
+        "log-manual-plain-1",
+        "appends as in log-manual-1 with all options as by default: written by calls, segments of 64 MiB",
+        RAW,
+        &[Fixture::Raw],
+        &[more("log-manual-plain-1", "writes_per_s", "appends/s", &[])],
+    ),
+    workload(
+        "log-manual-plain-100",
+        "the same in batches of 100",
+        RAW,
+        &[Fixture::Raw],
+        &[more("log-manual-plain-100", "records_per_s", "records/s", &[])],
+    ),
+    workload(
+        "log-manual-short-1",
+        "appends as in log-manual-1 in segments of 64 MiB, each synced when it is full",
+        RAW,
+        &[Fixture::Raw],
+        &[more("log-manual-short-1", "writes_per_s", "appends/s", &[])],
+    ),
+    workload(
         "log-buffered",
-        "appends of 256 B that wait in a buffer of 256 KiB, one thread; raw writes each by itself",
+        "appends of 256 B that wait in a buffer of 256 KiB; mapped, segments of 1 GiB; raw writes each by itself",
         RAW,
         &[Fixture::Raw],
         &[more(

@@ -368,6 +368,7 @@ fn child(args: &[String]) {
         "sqlite" => scale.manual_records / 10,
         _ => scale.manual_records,
     };
+    let hundreds = scale.manual_records / 100;
     let mut out = Measured::default();
     let it = &mut out;
     let group = Duration::from_millis(scale.group_ms);
@@ -394,11 +395,11 @@ fn child(args: &[String]) {
         "log-flights-16" => together(16, Mode::Flights, it),
         "log-flights-64" => together(64, Mode::Flights, it),
         "log-async" => log_work::append_later(name, places, scale.async_records(name), it),
-        "log-manual-1" => append(Appending::singles(manual, Mode::Manual), it),
-        "log-manual-100" => {
-            let batches = scale.manual_records / 100;
-            append(Appending::hundreds(batches, Mode::Manual), it);
-        }
+        "log-manual-1" => append(Appending::singles(manual, Mode::Mapped), it),
+        "log-manual-100" => append(Appending::hundreds(hundreds, Mode::Mapped), it),
+        "log-manual-plain-1" => append(Appending::singles(manual, Mode::Manual), it),
+        "log-manual-plain-100" => append(Appending::hundreds(hundreds, Mode::Manual), it),
+        "log-manual-short-1" => append(Appending::singles(manual, Mode::MappedShort), it),
         "log-buffered" => append(Appending::singles(manual, Mode::Buffered), it),
         "log-replay-100" => replay(("log-100", Replay::Read), it),
         "log-replay-1" => replay(("log-1", Replay::Read), it),

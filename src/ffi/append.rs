@@ -70,7 +70,7 @@ pub unsafe extern "C" fn wal_append(
 ) -> duralog_status_t {
     guard(|| {
         // SAFETY: convention 6: the caller promises an open handle.
-        let wal = unsafe { handle::shared("wal", wal) }?;
+        let wal = unsafe { handle::shared_in_call("wal", wal) }?;
         let durability = durability(flags)?;
         args::check_record(key, key_len, value, value_len)?;
         // SAFETY: conventions 2 and 4: the caller promises that the bytes are there, unchanged, and
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn wal_append_batch(
 ) -> duralog_status_t {
     guard(|| {
         // SAFETY: convention 6: the caller promises an open handle.
-        let wal = unsafe { handle::shared("wal", wal) }?;
+        let wal = unsafe { handle::shared_in_call("wal", wal) }?;
         let durability = durability(flags)?;
         // SAFETY: conventions 2 and 4: the caller promises that the array and the bytes it points
         // to are there, unchanged, and the place writable, for the time of this call; `operations`
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn wal_append_batch_packed(
 ) -> duralog_status_t {
     guard(|| {
         // SAFETY: convention 6: the caller promises an open handle.
-        let wal = unsafe { handle::shared("wal", wal) }?;
+        let wal = unsafe { handle::shared_in_call("wal", wal) }?;
         let durability = durability(flags)?;
         // SAFETY: conventions 2 and 4: the caller promises that the arrays are there, unchanged,
         // and the place writable, for the time of this call; the batch does not outlive it.

@@ -101,6 +101,22 @@ where
     }
 }
 
+/// What stands behind a *Shared* handle, for a call that runs no code of the caller: nobody can close
+/// the handle in the middle of it, so no count is needed, which many threads would have to pass on from
+/// one processor to the other.
+///
+/// # Safety
+/// `handle` is NULL, or came from [`give_out`] of the same type and is not released during `'a`.
+pub(super) unsafe fn shared_in_call<'a, H>(name: &str, handle: *mut H) -> Result<&'a H::Inner>
+where
+    H: Handle<Ownership = Shared>,
+    H::Inner: Send + Sync,
+{
+    check::<H>(name, handle)?;
+    // SAFETY: from `Arc::into_raw` (`Shared::give_out`), and alive by the promise of the caller.
+    Ok(unsafe { &*handle.cast::<H::Inner>().cast_const() })
+}
+
 /// What stands behind a *Movable* handle.
 ///
 /// # Safety

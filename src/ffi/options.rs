@@ -13,6 +13,14 @@ pub const WAL_OPEN_READ_ONLY: u32 = 1;
 pub const WAL_OPEN_MUST_EXIST: u32 = 2;
 /// In open_flags: a log that is there is DURALOG_E_EXISTS.
 pub const WAL_OPEN_MUST_CREATE: u32 = 4;
+/// In open_flags, with WAL_SYNC_INTERVAL or WAL_SYNC_MANUAL: batches of less than 256 KiB are written
+/// by storing them into memory that shows the end of the segment, instead of by calls. What is stored
+/// is written, and survives the death of the program. The memory is asked for in advance, by calls
+/// that give errors; where it is not to be had (before Linux 5.14, or on a file system that writes
+/// elsewhere what is overwritten), calls write as without the flag. What is left of the price: if the
+/// file system fails under the program, or somebody cuts the file off, the program can end with a
+/// signal (SIGBUS) instead of getting a status.
+pub const WAL_OPEN_MAPPED_APPENDS: u32 = 8;
 
 /// In sync_mode: an append returns when its batch is durable, that is, when it survives a power
 /// cut. The default.
@@ -104,7 +112,8 @@ fn convert(given: &wal_options_t) -> Result<WalOptions> {
         )));
     }
     let mut options = WalOptions {
-        how: open_how(given.open_flags)?,
+        how: open_how(given.open_flags & !WAL_OPEN_MAPPED_APPENDS)?,
+        mapped_appends: given.open_flags & WAL_OPEN_MAPPED_APPENDS != 0,
         sync_mode: match given.sync_mode {
             WAL_SYNC_EVERY => SyncMode::Every,
             WAL_SYNC_INTERVAL => SyncMode::Interval {
@@ -188,6 +197,21 @@ mod tests {
         assert_eq!(options.application_id, default.application_id);
         assert_eq!(options.groups_in_flight_max, default.groups_in_flight_max);
         assert_eq!(options.buffer_bytes_max, default.buffer_bytes_max);
+        assert_eq!(options.mapped_appends, default.mapped_appends);
+    }
+
+    #[test]
+    fn mapped_appends_go_with_every_way_of_opening_for_writing() {
+        for flags in [0, WAL_OPEN_MUST_EXIST, WAL_OPEN_MUST_CREATE] {
+            let given = wal_options_t {
+                open_flags: flags | WAL_OPEN_MAPPED_APPENDS,
+                sync_mode: WAL_SYNC_MANUAL,
+                ..zeros()
+            };
+            let options = convert(&given).unwrap();
+            assert!(options.mapped_appends);
+            assert_eq!(options.how, open_how(flags).unwrap());
+        }
     }
 
     #[test]
@@ -211,7 +235,7 @@ mod tests {
     fn unknown_and_contradictory_choices_are_refused() {
         let bad = [
             wal_options_t {
-                open_flags: 8,
+                open_flags: 16,
                 ..zeros()
             },
             wal_options_t {

@@ -16,6 +16,7 @@ pub mod sim;
 use crate::error::{Error, ErrorKind};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,10 +119,52 @@ pub trait File: Send + Sync + fmt::Debug {
     fn map(&self, _offset: u64, _len: usize) -> io::Result<os::Mapping> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Makes `len` bytes at `offset`, a multiple of [`MAP_UNIT`], ready to be written through memory.
+    /// The file must have its space there. Whatever the error, the file is as it was, and calls do the
+    /// same; `Unsupported` where there are no windows at all.
+    fn window(&self, _offset: u64, _len: usize) -> io::Result<Window> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
-/// Mappings begin at multiples of this.
+/// Mappings and windows begin at multiples of this.
 pub const MAP_UNIT: u64 = 4096;
+
+/// A part of a file that is written by storing into memory instead of by calls. What was stored is the
+/// file's at once, survives the death of the process as a write does, and is covered by a sync that
+/// begins later. A store has no result: where the file can't take it any more (it was cut off, or its
+/// file system gave up), it ends the process with a signal (SIGBUS).
+#[derive(Debug)]
+pub struct Window(WindowKind);
+
+/// On which disk; not a trait, since a window must be had without allocating memory for it.
+#[derive(Debug)]
+enum WindowKind {
+    Real(os::window::RealWindow),
+    Sim(sim::SimWindow),
+}
+
+impl Window {
+    /// The bytes of the file that can be written.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        match &self.0 {
+            WindowKind::Real(window) => window.range(),
+            WindowKind::Sim(window) => window.range(),
+        }
+    }
+
+    /// Stores `data` at `offset` of the file.
+    ///
+    /// # Panics
+    /// If not all of it lies in the range.
+    pub fn store(&mut self, offset: u64, data: &[u8]) {
+        match &mut self.0 {
+            WindowKind::Real(window) => window.store(offset, data),
+            WindowKind::Sim(window) => window.store(offset, data),
+        }
+    }
+}
 
 /// A lock on a file, of whoever holds a handle to it: also in one process, handles keep each other out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,9 +1,9 @@
 //! The real disk: Linux calls, and everything in this library that only Linux has.
 //!
 //! What is specific: open-file-description locks (`os/locks.rs`), mappings (`os/mapping.rs`,
-//! `os/page.rs`), descriptors that can be polled (`os/event_fd.rs`), what a file system does with what is
-//! overwritten (`os/in_place.rs`), and here `fdatasync`, `fallocate`, `O_DIRECT`, `O_NOFOLLOW`, the boot
-//! id. Another system gets a file beside this one.
+//! `os/page.rs`, `os/window.rs`), descriptors that can be polled (`os/event_fd.rs`), what a file system
+//! does with what is overwritten (`os/in_place.rs`), and here `fdatasync`, `fallocate`, `O_DIRECT`,
+//! `O_NOFOLLOW`, the boot id. Another system gets a file beside this one.
 //!
 //! `unsafe` is here and in these files because the calls have no safe form in the standard library.
 #![allow(unsafe_code)] // system calls and mappings; each use argues its safety
@@ -13,11 +13,12 @@ mod in_place;
 mod locks;
 mod mapping;
 mod page;
+pub(super) mod window;
 
 pub(crate) use event_fd::EventFd;
 pub use mapping::Mapping;
 
-use super::{DirEntry, File, FileLock, LockOutcome, OpenMode, SharedPage, Vfs};
+use super::{DirEntry, File, FileLock, LockOutcome, OpenMode, SharedPage, Vfs, Window};
 use mapping::MappedFile;
 use once_cell::sync::Lazy;
 use page::MappedPage;
@@ -159,6 +160,10 @@ impl File for RealFile {
 
     fn map(&self, offset: u64, len: usize) -> io::Result<Mapping> {
         Mapping::new(&self.0, offset, len)
+    }
+
+    fn window(&self, offset: u64, len: usize) -> io::Result<Window> {
+        window::RealWindow::new(&self.0, offset, len).map(window::RealWindow::into)
     }
 
     fn overwrites_in_place(&self) -> bool {

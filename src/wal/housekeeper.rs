@@ -95,7 +95,10 @@ impl Charge {
 
     /// Something was appended.
     pub(crate) fn stir(self: &Arc<Charge>, fork_count: u64) {
-        if self.stirred.swap(true, Ordering::SeqCst) {
+        // Looked at first: a look costs next to nothing. It can't miss that the mark was taken back: the
+        // thread looks at the log once more after that, under a lock which the append took before.
+        let stirred = self.stirred.load(Ordering::SeqCst);
+        if stirred || self.stirred.swap(true, Ordering::SeqCst) {
             return;
         }
         let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);

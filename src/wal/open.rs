@@ -390,9 +390,7 @@ fn start_writer(
         control,
         tail,
         lock,
-        options.sync_mode,
-        options.segment_bytes_max,
-        options.frame_payload_target,
+        options,
         runway,
         WriterStart {
             header: header.clone(),

@@ -94,6 +94,14 @@ pub struct WalOptions {
     /// written when there is so much, when the interval ends, and before anything else is done
     /// with the log: sync, checkpoint, truncation, close. Cursors see it when it is written.
     pub buffer_bytes_max: u32,
+    /// In the modes `Interval` and `Manual`, whether small groups are written by storing them into
+    /// memory that shows the end of the segment, instead of by calls. What is stored is written: it
+    /// survives the death of the process. The memory is asked for before it is needed, by calls that
+    /// give errors; where it is not to be had (before Linux 5.14, on file systems that write elsewhere
+    /// what is overwritten), calls write as ever. What is left of the price: if the file system fails
+    /// under the process, or somebody cuts the file off, a store can end the process with a signal
+    /// (SIGBUS), where a call would have been an error.
+    pub mapped_appends: bool,
     /// Bytes of payload at which a batch goes on in another frame: 1 to 67,108,864. A frame holds
     /// at least one record. Meant for tests; what is read does not depend on it.
     #[doc(hidden)]
@@ -114,6 +122,7 @@ impl Default for WalOptions {
             application_id: 0,
             groups_in_flight_max: 1,
             buffer_bytes_max: 0,
+            mapped_appends: false,
             frame_payload_target: FRAME_PAYLOAD_TARGET_DEFAULT,
             walk_len_max: WALK_LEN_MAX_DEFAULT,
         }
@@ -150,6 +159,11 @@ impl WalOptions {
         if self.buffer_bytes_max > 0 && self.sync_mode == SyncMode::Every {
             return Err(Error::invalid(
                 "a buffer is for appends that need not be durable when they return",
+            ));
+        }
+        if self.mapped_appends && self.sync_mode == SyncMode::Every {
+            return Err(Error::invalid(
+                "mapped appends are for those that need not be durable when they return",
             ));
         }
         if self.recovery_policy == RecoveryPolicy::Salvage && self.how != OpenHow::ReadOnly {

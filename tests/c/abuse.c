@@ -71,7 +71,7 @@ static void open_refuses(const char *path, const char *absent)
         uint64_t more[2];
     } newer = {WAL_OPTIONS_INIT, {0, 0}};
     static const uint32_t bad_sizes[] = {0, 1, 4, sizeof(wal_options_t) - 1, 4097, UINT32_MAX};
-    static const uint32_t bad_flags[] = {8, 5, 6, 7, 0x80000000u, UINT32_MAX};
+    static const uint32_t bad_flags[] = {16, 5, 6, 7, 0x80000000u, UINT32_MAX};
     static const uint32_t bad_modes[] = {3, 0x100, UINT32_MAX};
     static const uint64_t bad_segments[] = {1, 65535, 4294967297u, UINT64_MAX};
     size_t i;
@@ -89,6 +89,8 @@ static void open_refuses(const char *path, const char *absent)
         options.open_flags = bad_flags[i];
         GIVES(INVALID, wal_open(path, &options, &wal));
     }
+    options.open_flags = WAL_OPEN_MAPPED_APPENDS; /* with WAL_SYNC_EVERY */
+    GIVES(INVALID, wal_open(path, &options, &wal));
     options.open_flags = 0;
     for (i = 0; i < sizeof bad_modes / sizeof bad_modes[0]; i++) {
         options.sync_mode = bad_modes[i];

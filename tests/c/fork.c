@@ -2,7 +2,8 @@
  * A handle in a process that forks: the child's copy is of no use and says so, whatever the child
  * does with it; the parent goes on unharmed, and its lock lives and dies with it alone.
  *
- * Usage: fork LOG
+ * Usage: fork LOG [mapped]
+ * mapped: with mapped appends, whose memory comes along into the child.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -79,7 +80,7 @@ static int ended_well(pid_t child)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc < 2)
         return 2;
     const char *path = argv[1];
     wal_t *wal = NULL, *second = NULL;
@@ -89,6 +90,7 @@ int main(int argc, char **argv)
     wal_options_t options = WAL_OPTIONS_INIT;
     options.sync_mode = WAL_SYNC_INTERVAL;
     options.sync_interval_ms = 5;
+    options.open_flags = argc > 2 ? WAL_OPEN_MAPPED_APPENDS : 0;
     GIVES(DURALOG_OK, wal_open(path, &options, &wal));
     GIVES(DURALOG_OK, wal_append(wal, WAL_OP_PUT, BYTES("k"), 1, BYTES("1"), 1, 0, &seq));
     GIVES(DURALOG_OK, wal_cursor_open(wal, 0, 0, &cursor));

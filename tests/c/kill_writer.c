@@ -186,9 +186,10 @@ int main(int argc, char **argv)
     options.segment_bytes_max = 65536;
     options.sync_interval_batches = 20;
     options.sync_interval_ms = 5;
-    options.sync_mode = strcmp(argv[3], "every") == 0      ? WAL_SYNC_EVERY
-                        : strcmp(argv[3], "interval") == 0 ? WAL_SYNC_INTERVAL
-                                                           : WAL_SYNC_MANUAL;
+    options.sync_mode = strstr(argv[3], "every") != NULL      ? WAL_SYNC_EVERY
+                        : strstr(argv[3], "interval") != NULL ? WAL_SYNC_INTERVAL
+                                                              : WAL_SYNC_MANUAL;
+    options.open_flags = strstr(argv[3], "mapped") != NULL ? WAL_OPEN_MAPPED_APPENDS : 0;
     fill_pool();
     wal_t *wal = NULL;
     report("@S");

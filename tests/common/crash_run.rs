@@ -169,6 +169,9 @@ impl Run {
         disk.set_sector_len(sector_len);
         let (mode, flights) = (options.sync_mode, options.groups_in_flight_max);
         let history = match flights {
+            1 if options.mapped_appends => {
+                format!("{mode:?}, mapped, sectors of {sector_len}: new log; ")
+            }
             1 => format!("{mode:?}, sectors of {sector_len}: new log; "),
             _ => format!("{flights} in flight, sectors of {sector_len}: new log; "),
         };

@@ -50,6 +50,8 @@ pub(crate) enum Op {
     InFlight(u32),
     /// From the next opening on in a lazy mode, so many bytes may wait in the process.
     Buffer(u32),
+    /// From the next opening on in a lazy mode, appends are mapped.
+    Mapped,
 }
 
 /// What the caller knows of a batch.
@@ -308,6 +310,7 @@ pub(crate) struct Run {
     mode: SyncMode,
     groups_in_flight_max: u32,
     buffer_bytes_max: u32,
+    mapped_appends: bool,
     /// Groups that were written while another was.
     pub(crate) overtook: u64,
     /// Whether a power cut leaves what it should (no sync lied).
@@ -345,6 +348,7 @@ impl Run {
             mode: SyncMode::Every,
             groups_in_flight_max: 1,
             buffer_bytes_max: 0,
+            mapped_appends: false,
             overtook: 0,
             honest: true,
             lasting: false,
@@ -377,6 +381,10 @@ impl Run {
             }
             Op::Buffer(bytes) => {
                 self.buffer_bytes_max = bytes;
+                return;
+            }
+            Op::Mapped => {
+                self.mapped_appends = true;
                 return;
             }
             Op::Kill => {
@@ -460,7 +468,7 @@ impl Run {
                 ledger.lose_buffer();
                 return;
             }
-            Op::Open(_) | Op::Kill | Op::InFlight(_) | Op::Buffer(_) => {}
+            Op::Open(_) | Op::Kill | Op::InFlight(_) | Op::Buffer(_) | Op::Mapped => {}
         }
         self.wal = Some(wal);
     }
@@ -580,6 +588,7 @@ impl Run {
             let options = WalOptions {
                 groups_in_flight_max: self.groups_in_flight_max,
                 buffer_bytes_max: if lazy { self.buffer_bytes_max } else { 0 },
+                mapped_appends: lazy && self.mapped_appends,
                 ..options(self.mode)
             };
             self.ledger.buffered = options.buffer_bytes_max > 0;

@@ -62,8 +62,8 @@ class Contents:
 def write(path, seed, mode, stop_after):
     contents = Contents(seed)
     report("S")
-    with Wal(path, segment_bytes_max=65536, sync=mode,
-             sync_interval_batches=20, sync_interval_ms=5) as wal:
+    with Wal(path, segment_bytes_max=65536, sync=mode.replace("mapped-", ""),
+             sync_interval_batches=20, sync_interval_ms=5, mapped_appends=mode.startswith("mapped-")) as wal:
         last, seqs = 0, {}
         for record in wal.iterate(0):
             last = int(record.key.split(b"/")[0])

@@ -71,6 +71,19 @@ class AppendingLater(Case):
             self.assertEqual(wal.append_batch([b"a", b"b"]), 5)
         self.assertEqual([seq for seq, *_ in by_format(self.path)], [1, 2, 3, 4])
 
+    def test_mapped_appends_are_read_as_all_others_and_are_for_lazy_modes(self):
+        values = [bytes([n % 251]) * (n * 37 % 3000) for n in range(500)]
+        for sync in ("interval", "manual"):
+            path = os.path.join(self.path, sync)
+            os.makedirs(path)
+            with Wal(path, sync=sync, segment_bytes_max=1 << 17, mapped_appends=True) as wal:
+                for value in values:
+                    wal.append(value)
+                self.assertEqual(list(wal.values()), values)
+            self.assertEqual([value for *_, value in by_format(path)], values)
+        with self.assertRaisesRegex(duralog.InvalidArgument, "mapped appends"):
+            Wal(self.path, mapped_appends=True)
+
 
 class Appending(Case):
     def test_records_come_back_after_reopening_and_in_the_other_reader(self):

@@ -6,6 +6,7 @@ use super::history::{Change, Outcome, Span, Sync, Version, NEVER};
 use super::machine::{error, report, Machine, BLOCK_LEN};
 use crate::vfs::DIRECT_ALIGNMENT;
 use std::io;
+use std::ops::Range;
 
 /// A sync between its two ends.
 pub(super) struct SyncCall {
@@ -167,6 +168,48 @@ impl Machine {
             })?;
         }
         report(fault)
+    }
+
+    // ---- Windows ----
+
+    /// Lets a window be opened where the file has its space.
+    pub(super) fn window(
+        &mut self,
+        inode: usize,
+        path: &str,
+        range: &Range<u64>,
+    ) -> io::Result<()> {
+        let fault = self.admit_or_fail(Call::Map, &[path])?;
+        if range.is_empty() || !self.has_space(inode, range) {
+            return Err(error(errno::EFAULT));
+        }
+        report(fault)
+    }
+
+    /// A store into a window: a write that nothing can make fail, and that is cut and torn like one.
+    /// Where the file has no space any more, it would end the process.
+    pub(super) fn store_bytes(&mut self, inode: usize, start: u64, data: &[u8]) {
+        if self.off || data.is_empty() {
+            return;
+        }
+        let end = start + data.len() as u64;
+        assert!(
+            self.has_space(inode, &(start..end)),
+            "a store at {start} of /{} is a signal",
+            self.inodes[inode].label
+        );
+        // A process that dies in it is told nothing.
+        let _ = self.change(inode, Change::Write { start, end }, |content| {
+            content.write(start, data)
+        });
+    }
+
+    fn has_space(&self, inode: usize, range: &Range<u64>) -> bool {
+        let inode = &self.inodes[inode];
+        let blocks = index(range.start / BLOCK_LEN)..index(range.end.div_ceil(BLOCK_LEN));
+        let charged = inode.charged.get(blocks);
+        range.end <= inode.live().len()
+            && charged.is_some_and(|blocks| blocks.iter().all(|charged| *charged))
     }
 
     // ---- Syncs ----

@@ -8,10 +8,12 @@ use super::machine::error;
 use super::names::normal;
 use super::SimDisk;
 use crate::vfs::{
-    DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs, DIRECT_ALIGNMENT,
+    DirEntry, File, LockGuard, LockOutcome, OpenMode, SharedPage, Vfs, Window, WindowKind,
+    DIRECT_ALIGNMENT, MAP_UNIT,
 };
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -219,6 +221,20 @@ impl File for SimFile {
     fn overwrites_in_place(&self) -> bool {
         !self.disk.machine().copy_on_write
     }
+
+    fn window(&self, offset: u64, len: usize) -> io::Result<Window> {
+        self.for_writing()?;
+        if offset % MAP_UNIT != 0 {
+            return Err(error(errno::EINVAL));
+        }
+        let range = offset..offset + len as u64;
+        self.disk.machine().window(self.inode, &self.path, &range)?;
+        Ok(Window(WindowKind::Sim(SimWindow {
+            disk: self.disk.clone(),
+            inode: self.inode,
+            range,
+        })))
+    }
 }
 
 impl fmt::Debug for SimFile {
@@ -240,6 +256,27 @@ impl SharedPage for SimPage {
 
     fn store(&self, word: usize, value: u64) {
         self.disk.machine().store(self.inode, word, value);
+    }
+}
+
+/// A part of a file in the page cache.
+#[derive(Debug)]
+pub(in crate::vfs) struct SimWindow {
+    disk: SimDisk,
+    inode: usize,
+    range: Range<u64>,
+}
+
+impl SimWindow {
+    pub(in crate::vfs) fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    pub(in crate::vfs) fn store(&mut self, offset: u64, data: &[u8]) {
+        let end = offset.saturating_add(data.len() as u64);
+        let inside = self.range.start <= offset && end <= self.range.end;
+        assert!(inside, "{} bytes at {offset}, {self:?}", data.len());
+        self.disk.machine().store_bytes(self.inode, offset, data);
     }
 }
 

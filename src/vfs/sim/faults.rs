@@ -15,6 +15,8 @@ pub mod errno {
     pub const EBADF: i32 = 9;
     /// Not allowed.
     pub const EACCES: i32 = 13;
+    /// No such memory: what a window gets where the file has no space.
+    pub const EFAULT: i32 = 14;
     /// It exists already.
     pub const EEXIST: i32 = 17;
     /// Not a directory.
@@ -66,7 +68,7 @@ pub enum Call {
     List,
     /// `lock`.
     Lock,
-    /// `map_shared`.
+    /// `map_shared` and `window`.
     Map,
 }
 
@@ -103,7 +105,7 @@ pub enum Fault {
     /// just work.
     Short,
     /// It reports success and does nothing. Calls that return something (reads, `open`, `list`,
-    /// `lock`, `map_shared`) just work.
+    /// `lock`, `map_shared`, `window`) just work.
     Lie,
 }
 

@@ -49,6 +49,9 @@
 //! * names: each change survives or not, for one name in order; a rename is one step for both;
 //! * a call that never returned: all, part or nothing of it.
 //!
+//! A store into a [`Window`](super::Window) is a write that has no result: it is open, reordered, torn
+//! and settled like one, and where it would end the process with a signal, it panics.
+//!
 //! A failed sync settles nothing, and what it should have written stays open for good, even if a
 //! later sync succeeds, unless it is written again. (Names are not so: a later good sync of the
 //! directory settles them, since file systems that lose their journal stop.) A lying sync settles
@@ -80,6 +83,7 @@ mod shared;
 
 pub use choice::CrashState;
 pub use crash::{CrashStates, Fill};
+pub(in crate::vfs) use disk::SimWindow;
 pub use faults::{errno, Call, CallCounts, Fault, FaultPlan, Rot};
 pub use image::Image;
 pub use random::Rng;

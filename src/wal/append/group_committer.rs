@@ -311,11 +311,7 @@ impl<S: GroupSink> GroupCommitter<S> {
                 return self.state();
             }
         }
-        if let Some(group) = turn.group() {
-            turn.outcome = Some(self.sink().write_group(group, crowded));
-        }
-        drop(turn);
-        self.state()
+        turn.write(crowded)
     }
 
     // ---- for nobody in particular ------------------------------------------------------------
@@ -333,7 +329,7 @@ impl<S: GroupSink> GroupCommitter<S> {
         let number = state.tickets.next()?;
         state.push(payload, frame_type, flags, sync, Owner::Ticket(number))?;
         state.tickets.give();
-        self.call_for_leader(state);
+        drop(self.call_for_leader(state));
         Ok(number)
     }
 
@@ -346,20 +342,23 @@ impl<S: GroupSink> GroupCommitter<S> {
     }
 
     /// Calls for a thread to lead the open group, if no other will.
-    fn call_for_leader(&self, mut state: Guard<'_, S>) {
+    fn call_for_leader<'a>(&'a self, mut state: Guard<'a, S>) -> Guard<'a, S> {
         let needed = state.open.wanted
             && state.waiting[slot(state.ticket)] == 0
             && state.called < self.limits.flights_max.max(1)
             && self.may_lead(&state);
         let Some(call) = self.call_leader.as_ref().filter(|_| needed) else {
-            return;
+            return state;
         };
         state.called += 1;
         drop(state);
-        if !call() {
+        let called = call();
+        let mut state = self.state();
+        if !called {
             // Who asks for the result will have to lead.
-            self.state().called -= 1;
+            state.called -= 1;
         }
+        state
     }
 
     /// Leads groups as long as there is one that somebody wants to know of. For the thread that
@@ -489,7 +488,7 @@ impl<S: GroupSink> Drop for Called<'_, S> {
         if !self.over {
             let mut state = self.committer.state();
             state.called -= 1;
-            self.committer.call_for_leader(state);
+            drop(self.committer.call_for_leader(state));
         }
     }
 }

@@ -14,19 +14,27 @@
 //! never hit a frame. Before the writer turns to another file, or gives up the log, it takes `ground`
 //! and with it the file out of the background's hands.
 //!
+//! Where appends are mapped, what is prepared is opened as windows too (`vfs::Window`): its pages are
+//! in memory, present and writable, before a group is stored there. To make a page takes longer than
+//! to fill it, so most of that is the background's. A window waits in `windows` until the writer comes
+//! to it and takes it out; then it is the writer's alone. Where one is not to be had, there are none
+//! any more, and the space is as it would be without them.
+//!
 //! The background never syncs the segment in use. A sync that fails would be noticed by a thread
 //! that nobody asks, and the writer's next sync could succeed without what was lost. All that the
 //! background learns of a failure it forgets, and leaves it to the writer to meet it: a full disk is
 //! an error of the append that finds no room, and of no other.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::HEADER_LEN;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::vfs::{write_all_at, File, OpenMode, Vfs};
+use crate::vfs::{write_all_at, File, OpenMode, Vfs, Window, MAP_UNIT};
 use crate::wal::layout::Layout;
 use crate::wal::segment_file::{discard, make_ready_dir};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// The first step by which a segment is prepared beyond what is written: small, so that a log of
@@ -37,6 +45,11 @@ const STEP_LEN_MAX: u64 = 1 << 20;
 /// The greatest step in the background, and of space that is allocated only. The fewer steps, the
 /// fewer syncs have to record new blocks: the journal of the file system is written then.
 pub(crate) const AHEAD_LEN_MAX: u64 = 4 << 20;
+/// The greatest step of windows in the background: they take memory, and pages that were made a short
+/// time ago are still in the processor's cache when they are written.
+pub(crate) const MAPPED_AHEAD_LEN_MAX: u64 = 1 << 20;
+/// The greatest window that the background opens: between two, the writer can get in.
+const WINDOW_LEN: u64 = 256 << 10;
 /// What prepared space is filled with, in pieces of this size. The page cache remembers in which
 /// pieces a file was written: much smaller ones make great writes slow, much larger ones small ones.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -46,14 +59,22 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(crate) struct Room {
     /// Stored under `ground`, with release, after the zeros; read by the writer with acquire.
     prepared: AtomicU64,
+    /// Windows are opened in what is prepared. Set back, for good, by whoever holds `ground` and gets
+    /// none.
+    mapped: AtomicBool,
     /// Up to here the background is to prepare. Stored by the writer, and set back by the
     /// background when it can't.
     wanted: AtomicU64,
+    /// Up to here the background is to get what is written on its way to the disk: where the writer was.
+    write_back_wanted: AtomicU64,
     /// A file for the next segment is to be made, with so many bytes prepared; 0 for none. Stored by
     /// the writer, taken back by the background.
     fresh_wanted: AtomicU64,
     /// Held while one piece is written. `None` when nobody prepares anything any more.
     ground: Mutex<Option<Ground>>,
+    /// Windows in what is prepared, in order, that the writer has not come to yet. Added by whoever
+    /// holds `ground`, before `prepared` covers them; never held for long.
+    windows: Mutex<VecDeque<Window>>,
     /// Held while a file for the next segment is made, and never by the writer but at close.
     making: Mutex<()>,
     fresh: Mutex<Fresh>,
@@ -67,10 +88,14 @@ struct Ground {
     prepared: u64,
     /// Up to here the file has its space; not below `prepared`.
     allocated: u64,
+    /// The file system allocates space when it is told to.
+    allocates: bool,
+    /// So many bytes the file had before anything was prepared.
+    filled: u64,
+    /// Here the writer began: no window shows what is before.
+    begin: u64,
     /// Up to here the way to the disk was asked for.
     written_back: u64,
-    /// How far that is to go: where the writer was.
-    write_back_wanted: u64,
 }
 
 /// The file for the next segment, with the name `ready/fresh`.
@@ -91,16 +116,29 @@ pub(crate) enum Manner {
     /// for large groups, since zeros take the disk as long as the group itself, longer than what a
     /// sync of new blocks takes more.
     Allocated,
+    /// Written with zeros where the file had no bytes before, and opened as windows: where not every
+    /// group is synced, and only if that is asked for.
+    Mapped,
 }
 
 impl Room {
-    /// Of a file whose first `prepared` bytes belong to the writer.
-    pub(crate) fn new(file: Arc<dyn File>, path: PathBuf, prepared: u64) -> Room {
+    /// Of a file with `len` bytes, which belong to the writer. With windows: from `mapped_from` on, where
+    /// the writer begins.
+    pub(crate) fn new(
+        file: Arc<dyn File>,
+        path: PathBuf,
+        len: u64,
+        mapped_from: Option<u64>,
+    ) -> Room {
+        let ground = Ground::new(file, path, len, mapped_from);
         Room {
-            prepared: AtomicU64::new(prepared),
+            prepared: AtomicU64::new(ground.prepared),
+            mapped: AtomicBool::new(mapped_from.is_some()),
             wanted: AtomicU64::new(0),
+            write_back_wanted: AtomicU64::new(0),
             fresh_wanted: AtomicU64::new(0),
-            ground: Mutex::new(Some(Ground::new(file, path, prepared))),
+            ground: Mutex::new(Some(ground)),
+            windows: Mutex::default(),
             making: Mutex::new(()),
             fresh: Mutex::new(Fresh::None),
         }
@@ -111,6 +149,10 @@ impl Room {
         self.ground.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn windows(&self) -> MutexGuard<'_, VecDeque<Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fresh(&self) -> MutexGuard<'_, Fresh> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,6 +160,42 @@ impl Room {
     /// Below this the writer may write.
     pub(crate) fn prepared(&self) -> u64 {
         self.prepared.load(Ordering::Acquire)
+    }
+
+    /// Whether there are windows, as far as that is known.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapped.load(Ordering::Acquire)
+    }
+
+    /// Prepares up to `end` in this manner. Where no window is to be had, what is prepared is written by
+    /// calls, and so is all that follows: nothing is wrong with the file.
+    fn prepare_up_to(&self, ground: &mut Ground, end: u64, manner: Manner) -> Result<()> {
+        let begin = ground.prepared;
+        ground.prepare_up_to(end, manner)?;
+        if manner == Manner::Mapped && self.open_window(ground, begin).is_err() {
+            self.mapped.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Opens a window from `begin` to what is prepared.
+    fn open_window(&self, ground: &Ground, begin: u64) -> io::Result<()> {
+        if !ground.allocates {
+            // A store that finds no space would be a signal.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // The zeros behind a group may reach into a window before the next group does.
+        let begin = begin.saturating_sub(HEADER_LEN as u64).max(ground.begin);
+        let begin = begin - begin % MAP_UNIT;
+        let len = usize::try_from(ground.prepared - begin)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let window = ground.file.window(begin, len)?;
+        let mut windows = self.windows();
+        if windows.try_reserve(1).is_err() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        windows.push_back(window);
+        Ok(())
     }
 
     // ---- the writer's side -------------------------------------------------------------------
@@ -133,15 +211,15 @@ impl Room {
             return Ok(());
         }
         let step_max = match manner {
-            Manner::Zeroed => STEP_LEN_MAX,
+            Manner::Zeroed | Manner::Mapped => STEP_LEN_MAX,
             Manner::Allocated => AHEAD_LEN_MAX,
         };
         let step = ground.prepared.clamp(STEP_LEN_MIN, step_max);
         let ahead = step_end(ground.prepared, step).min(limit).max(needed);
-        let mut outcome = ground.prepare_up_to(ahead, manner);
+        let mut outcome = self.prepare_up_to(ground, ahead, manner);
         let failed = outcome.as_ref().is_err_and(Error::is_retryable);
         if failed && ahead > needed && ground.prepared < needed {
-            outcome = ground.prepare_up_to(needed, manner);
+            outcome = self.prepare_up_to(ground, needed, manner);
         }
         self.prepared.store(ground.prepared, Ordering::Release);
         match outcome {
@@ -151,6 +229,25 @@ impl Room {
         }
     }
 
+    /// The window for the byte at `offset`, if there is one. Those that end before it are given up.
+    pub(crate) fn take_window(&self, offset: u64) -> Option<Window> {
+        let mut windows = self.windows();
+        while windows.front()?.range().end <= offset {
+            windows.pop_front();
+        }
+        if windows.front()?.range().start > offset {
+            return None;
+        }
+        windows.pop_front()
+    }
+
+    /// Gives up all windows: nothing is written any more.
+    pub(crate) fn close_windows(&self) {
+        let _ground = self.ground();
+        self.mapped.store(false, Ordering::Release);
+        self.windows().clear();
+    }
+
     /// Asks the background to prepare up to `wanted`.
     pub(crate) fn ask(&self, wanted: u64) {
         self.wanted.store(wanted, Ordering::Release);
@@ -158,9 +255,7 @@ impl Room {
 
     /// Asks the background to get what is written below `offset` on its way to the disk.
     pub(crate) fn ask_write_back(&self, offset: u64) {
-        if let Some(ground) = self.ground().as_mut() {
-            ground.write_back_wanted = offset;
-        }
+        self.write_back_wanted.store(offset, Ordering::Release);
     }
 
     /// Asks the background to make a file for the next segment, with its first `len` bytes prepared.
@@ -168,12 +263,15 @@ impl Room {
         self.fresh_wanted.store(len, Ordering::Release);
     }
 
-    /// From now on the writer writes to another file, whose first `prepared` bytes are its own.
-    pub(crate) fn move_to(&self, file: Arc<dyn File>, path: PathBuf, prepared: u64) {
+    /// From now on the writer writes to another file, with `len` bytes, from `begin` on.
+    pub(crate) fn move_to(&self, file: Arc<dyn File>, path: PathBuf, len: u64, begin: u64) {
         let mut ground = self.ground();
-        *ground = Some(Ground::new(file, path, prepared));
+        let fresh = Ground::new(file, path, len, self.is_mapped().then_some(begin));
         self.wanted.store(0, Ordering::Release);
-        self.prepared.store(prepared, Ordering::Release);
+        self.write_back_wanted.store(0, Ordering::Release);
+        self.prepared.store(fresh.prepared, Ordering::Release);
+        *ground = Some(fresh);
+        self.windows().clear();
     }
 
     /// Gives the file that was made for the next segment the name under which segment `number` is
@@ -201,6 +299,7 @@ impl Room {
     /// Ends the preparing for good; when this returns, nothing of it is under way.
     pub(crate) fn close(&self, vfs: &dyn Vfs, layout: &Layout) {
         *self.ground() = None;
+        self.windows().clear();
         // A file that is just being made is waited for: what is left would be in the way of the next
         // who opens the log.
         let _made = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,12 +312,18 @@ impl Room {
     /// Does all that was asked for, in pieces between which the writer can get in.
     pub(crate) fn prepare(&self, vfs: &dyn Vfs, layout: &Layout) {
         self.write_back();
-        self.zero_ahead();
+        self.prepare_ahead();
         self.make_fresh(vfs, layout);
     }
 
-    fn zero_ahead(&self) {
+    fn prepare_ahead(&self) {
         let wanted = self.wanted.load(Ordering::Acquire);
+        let mapped = self.is_mapped();
+        let (manner, piece_len) = if mapped {
+            (Manner::Mapped, WINDOW_LEN)
+        } else {
+            (Manner::Zeroed, STEP_LEN_MIN)
+        };
         let mut begin = None;
         loop {
             let mut guard = self.ground();
@@ -232,19 +337,19 @@ impl Room {
             if ground.prepared >= wanted {
                 let file = Arc::clone(&ground.file);
                 drop(guard);
-                if first < wanted {
+                if first < wanted && !mapped {
                     // All at once: each part that arrives by itself makes a sync more expensive
                     // which comes meanwhile.
                     file.start_write_back(first, wanted - first);
                 }
                 return;
             }
-            let piece = step_end(ground.prepared, STEP_LEN_MIN).min(wanted);
+            let piece = step_end(ground.prepared, piece_len).min(wanted);
             let outcome = ground
                 .allocate(wanted)
-                .and_then(|()| ground.prepare_up_to(piece, Manner::Zeroed));
+                .and_then(|()| self.prepare_up_to(ground, piece, manner));
             self.prepared.store(ground.prepared, Ordering::Release);
-            if outcome.is_err() {
+            if outcome.is_err() || self.is_mapped() != mapped {
                 // Until the writer, which meets the same and reports it, asks again.
                 self.wanted.store(0, Ordering::Release);
                 return;
@@ -257,7 +362,8 @@ impl Room {
         let Some(ground) = guard.as_mut() else {
             return;
         };
-        let (begin, end) = (ground.written_back, ground.write_back_wanted);
+        let end = self.write_back_wanted.load(Ordering::Acquire);
+        let begin = ground.written_back;
         if begin >= end {
             return;
         }
@@ -288,14 +394,19 @@ impl Room {
 }
 
 impl Ground {
-    fn new(file: Arc<dyn File>, path: PathBuf, prepared: u64) -> Ground {
+    /// See [`Room::new`]. Before windows are opened, space is made sure of, also where the file has
+    /// bytes already: those may be holes.
+    fn new(file: Arc<dyn File>, path: PathBuf, len: u64, mapped_from: Option<u64>) -> Ground {
+        let prepared = mapped_from.unwrap_or(len);
         Ground {
             file,
             path,
             prepared,
             allocated: prepared,
+            allocates: true,
+            filled: len,
+            begin: prepared,
             written_back: 0,
-            write_back_wanted: 0,
         }
     }
 
@@ -305,7 +416,7 @@ impl Ground {
         }
         match self.file.allocate(self.allocated, end - self.allocated) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.allocates = false,
             Err(error) => return Err(Error::io("allocate space in", &self.path, error)),
         }
         self.allocated = end;
@@ -314,14 +425,18 @@ impl Ground {
 
     fn prepare_up_to(&mut self, end: u64, manner: Manner) -> Result<()> {
         self.allocate(end)?;
-        if manner == Manner::Allocated {
-            self.prepared = self.prepared.max(end);
-            return Ok(());
-        }
+        let there = match manner {
+            Manner::Zeroed => 0,
+            // Zeros not for the disk's sake: pages that are written in large pieces are made twice as
+            // fast as those that a window has to ask for one by one.
+            Manner::Mapped => self.filled.min(end),
+            Manner::Allocated => end,
+        };
+        self.prepared = self.prepared.max(there);
         while self.prepared < end {
-            let len = usize::try_from(end - self.prepared)
-                .unwrap_or(usize::MAX)
-                .min(ZEROS.len());
+            // Pieces end where blocks of their size do, wherever the first begins.
+            let piece_end = step_end(self.prepared, STEP_LEN_MIN).min(end);
+            let len = usize::try_from(piece_end - self.prepared).unwrap_or(ZEROS.len());
             // Also a write that ends early changes nothing: what it wrote is zeros behind the end.
             write_all_at(self.file.as_ref(), self.prepared, &ZEROS[..len])
                 .map_err(|failure| Error::io("write", &self.path, failure.error))?;
@@ -347,7 +462,7 @@ fn make_fresh_file(vfs: &dyn Vfs, layout: &Layout, len: u64) -> Result<()> {
     let file = vfs
         .open(&path, OpenMode::CreateNew)
         .map_err(|error| Error::io("create", &path, error))?;
-    let mut ground = Ground::new(file, path, 0);
+    let mut ground = Ground::new(file, path, 0, None);
     ground.prepare_up_to(len, Manner::Zeroed)?;
     ground
         .file

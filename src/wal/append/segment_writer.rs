@@ -28,10 +28,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{frame_type, seq_after, FrameHeader, HEADER_LEN};
 use crate::format::segment_header::{SegmentHeader, HEADER_SIZE};
 use crate::lsn::{Lsn, Seq};
-use crate::vfs::{write_all_at, File, LockGuard, Vfs};
+use crate::vfs::{write_all_at, File, LockGuard, Vfs, Window, WriteFailure};
 use crate::wal::control_file::ControlFile;
 use crate::wal::layout::Layout;
-use crate::wal::options::SyncMode;
+use crate::wal::options::{SyncMode, WalOptions};
 use crate::wal::view::LogView;
 use std::sync::Arc;
 
@@ -93,6 +93,10 @@ pub(crate) struct SegmentWriter {
     ask_at: u64,
     /// What is overwritten stays where it is on the disk.
     in_place: bool,
+    /// Small groups are stored into windows of the room, as long as there are such.
+    mapped: bool,
+    /// The window in which the last one ended.
+    window: Option<Window>,
     /// The segment is sealed, and its successor is prepared but not in use yet.
     successor: Option<Successor>,
     ready: ReadyPool,
@@ -114,25 +118,24 @@ impl SegmentWriter {
         control: ControlFile,
         tail: Tail,
         lock: Box<dyn LockGuard>,
-        sync_mode: SyncMode,
-        segment_bytes_max: u64,
-        frame_payload_target: usize,
+        options: &WalOptions,
         runway: Option<Runway>,
         start: WriterStart,
     ) -> Result<SegmentWriter> {
-        let prepared = start.file.len().map_err(|error| {
-            Error::io(
-                "look up",
-                &layout.segment(start.header.segment_number),
-                error,
-            )
-        })?;
         let offset = start
             .header
             .offset_of(start.end_lsn)
             .unwrap_or(u64::from(HEADER_SIZE));
         let path = layout.segment(start.header.segment_number);
-        let room = Room::new(Arc::clone(&start.file), path, prepared);
+        let in_place = start.file.overwrites_in_place();
+        // Elsewhere a store could need space that is not there, whatever was allocated.
+        let mapped = options.mapped_appends && in_place;
+        let len = start
+            .file
+            .len()
+            .map_err(|error| Error::io("look up", &path, error))?;
+        let mapped_from = mapped.then_some(offset);
+        let room = Room::new(Arc::clone(&start.file), path, len, mapped_from);
         Ok(SegmentWriter {
             vfs,
             layout,
@@ -140,11 +143,13 @@ impl SegmentWriter {
             control,
             tail,
             lock: Some(lock),
-            sync_mode,
-            segment_bytes_max,
-            frame_payload_target,
+            sync_mode: options.sync_mode,
+            segment_bytes_max: options.segment_bytes_max,
+            frame_payload_target: options.frame_payload_target,
             header: start.header,
-            in_place: start.file.overwrites_in_place(),
+            in_place,
+            mapped,
+            window: None,
             file: start.file,
             offset,
             link: start.link,
@@ -152,8 +157,8 @@ impl SegmentWriter {
             last_frame_lsn: start.last_frame_lsn,
             durable_lsn: start.end_lsn,
             checkpoint_lsn: start.checkpoint_lsn,
+            prepared: room.prepared(),
             room: Arc::new(room),
-            prepared,
             ask_at: 0,
             successor: None,
             ready: ReadyPool::default(),
@@ -256,7 +261,7 @@ impl SegmentWriter {
         let written = match group.frames.get(behind) {
             None => {
                 group.bytes.resize(group.bytes.len() + HEADER_LEN, 0);
-                write_all_at(self.file.as_ref(), self.offset, &group.bytes[begin..])
+                self.put(&group.bytes[begin..], group.sync)
             }
             Some(next) => {
                 let end = next.at;
@@ -267,7 +272,7 @@ impl SegmentWriter {
                 }
                 bytes.extend_from_slice(&group.bytes[begin..end]);
                 bytes.resize(len, 0);
-                write_all_at(self.file.as_ref(), self.offset, &bytes)
+                self.put(&bytes, group.sync)
             }
         };
         if let Err(failure) = written {
@@ -297,6 +302,41 @@ impl SegmentWriter {
             error: None,
             poison: false,
         }
+    }
+
+    /// Writes `bytes` behind what is written: into windows, and what no window shows by calls. What is
+    /// synced at once goes by calls alone: the kernel knows of a call which blocks it changed, of a
+    /// store only which pages, and writes those together that it holds together.
+    fn put(&mut self, bytes: &[u8], synced: bool) -> std::result::Result<(), WriteFailure> {
+        let mut stored = 0;
+        while stored < bytes.len() && self.mapped && !synced {
+            let offset = self.offset + stored as u64;
+            let Some(window) = self.window_at(offset) else {
+                break;
+            };
+            let left = usize::try_from(window.range().end - offset).unwrap_or(usize::MAX);
+            let now = &bytes[stored..][..left.min(bytes.len() - stored)];
+            window.store(offset, now);
+            stored += now.len();
+        }
+        let stored_len = stored as u64;
+        let offset = self.offset + stored_len;
+        let written = write_all_at(self.file.as_ref(), offset, &bytes[stored..]);
+        written.map_err(|failure| WriteFailure {
+            // What was stored is out.
+            written: failure.written + stored_len,
+            ..failure
+        })
+    }
+
+    /// The window for the byte at `offset`, which has its space.
+    fn window_at(&mut self, offset: u64) -> Option<&mut Window> {
+        let here = |window: &Window| window.range().contains(&offset);
+        if !self.window.as_ref().is_some_and(here) {
+            self.window = self.room.take_window(offset);
+            self.mapped = self.window.is_some() || self.room.is_mapped();
+        }
+        self.window.as_mut()
     }
 
     /// The time for the next frame: the wall clock, but never before that of an earlier one.
@@ -374,7 +414,9 @@ impl SegmentWriter {
     }
 
     /// After poisoning, readers go on to what is durable and no further.
-    fn withdraw(&self) {
+    fn withdraw(&mut self) {
+        self.window = None;
+        self.room.close_windows();
         if self.durable_lsn < self.written_lsn() {
             self.view.publish_end(self.durable_lsn);
         }

@@ -2,8 +2,9 @@
 //! and wakes who waits for it, on every path: one that panics leaves an outcome that poisons the
 //! handle, and no thread waits for ever.
 
-use super::{Group, GroupCommitter, GroupOutcome, GroupSink, InFlight, State};
+use super::{Foretold, Group, GroupCommitter, GroupOutcome, GroupSink, Guard, InFlight, State};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
 
 fn panicked() -> Error {
     Error::new(
@@ -18,7 +19,9 @@ pub(super) struct Turn<'a, S: GroupSink> {
     /// The group that it leads, with its number; `None` of one that works alone.
     group: Option<(u64, Group)>,
     pub(super) outcome: Option<GroupOutcome>,
-    /// The group took off, which has been told already.
+    /// Where the writer stands after it, if it was asked already.
+    standing: Option<(Lsn, Foretold)>,
+    /// All that is to be told of it has been told.
     over: bool,
 }
 
@@ -32,6 +35,7 @@ impl<'a, S: GroupSink> Turn<'a, S> {
             committer,
             group: Some((ticket, group)),
             outcome: None,
+            standing: None,
             over: false,
         }
     }
@@ -41,50 +45,35 @@ impl<'a, S: GroupSink> Turn<'a, S> {
             committer,
             group: None,
             outcome: None,
+            standing: None,
             over: false,
         }
+    }
+
+    /// Has the group written, and the turn is over.
+    pub(super) fn write(mut self, crowded: bool) -> Guard<'a, S> {
+        if let Some((_, group)) = &mut self.group {
+            let mut sink = self.committer.sink();
+            self.outcome = Some(sink.write_group(group, crowded));
+            self.standing = Some((sink.durable_lsn(), sink.foretold()));
+        }
+        self.end()
     }
 
     pub(super) fn group(&mut self) -> Option<&mut Group> {
         self.group.as_mut().map(|(_, group)| group)
     }
 
-    /// The group has its places: another thread may lead while this one writes.
-    pub(super) fn take_off(mut self) -> Airborne<'a, S> {
-        let (ticket, group) = self.group.take().unwrap_or_default();
+    /// Publishes the outcome and wakes who waits for it.
+    fn end(&mut self) -> Guard<'a, S> {
         self.over = true;
-        let committer = self.committer;
-        let mut state = committer.state();
-        state.flights.push_back(InFlight {
-            ticket,
-            ended: None,
-        });
-        state.leading = false;
-        state.alone_last = false;
-        committer.wake_leader(&state);
-        committer.call_for_leader(state);
-        Airborne {
-            committer,
-            ticket,
-            group: Some(group),
-            flight: None,
-            result: None,
-        }
-    }
-}
-
-impl<S: GroupSink> Drop for Turn<'_, S> {
-    fn drop(&mut self) {
-        if self.over {
-            return;
-        }
         let group = self.group.take();
         let committer = self.committer;
         // A writer that panicked is not asked any more.
-        let standing = self.outcome.as_ref().map(|_| {
+        if self.outcome.is_some() && self.standing.is_none() {
             let sink = committer.sink();
-            (sink.durable_lsn(), sink.foretold())
-        });
+            self.standing = Some((sink.durable_lsn(), sink.foretold()));
+        }
         let outcome = self.outcome.take().unwrap_or_else(|| GroupOutcome {
             good: 0,
             doubtful: group.as_ref().map_or(0, |(_, group)| group.frames.len()),
@@ -108,7 +97,7 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
                 None
             }
         };
-        if let Some((durable_lsn, foretold)) = standing {
+        if let Some((durable_lsn, foretold)) = self.standing {
             state.durable_lsn = durable_lsn;
             state.foretell(foretold, failed);
         }
@@ -120,7 +109,38 @@ impl<S: GroupSink> Drop for Turn<'_, S> {
         if state.turn_waiting > 0 {
             committer.turn.notify_all();
         }
-        committer.call_for_leader(state);
+        committer.call_for_leader(state)
+    }
+
+    /// The group has its places: another thread may lead while this one writes.
+    pub(super) fn take_off(mut self) -> Airborne<'a, S> {
+        let (ticket, group) = self.group.take().unwrap_or_default();
+        self.over = true;
+        let committer = self.committer;
+        let mut state = committer.state();
+        state.flights.push_back(InFlight {
+            ticket,
+            ended: None,
+        });
+        state.leading = false;
+        state.alone_last = false;
+        committer.wake_leader(&state);
+        drop(committer.call_for_leader(state));
+        Airborne {
+            committer,
+            ticket,
+            group: Some(group),
+            flight: None,
+            result: None,
+        }
+    }
+}
+
+impl<S: GroupSink> Drop for Turn<'_, S> {
+    fn drop(&mut self) {
+        if !self.over {
+            drop(self.end());
+        }
     }
 }
 
@@ -149,7 +169,7 @@ impl<S: GroupSink> Drop for Airborne<'_, S> {
         if state.turn_waiting > 0 {
             committer.turn.notify_all();
         }
-        committer.call_for_leader(state);
+        drop(committer.call_for_leader(state));
     }
 }
 

@@ -40,7 +40,7 @@ impl SegmentWriter {
         let frames = total.saturating_mul(2) / self.frame_payload_target as u64 + 3;
         let end = self.offset + total + frames * (HEADER_LEN as u64 + 8);
         let early = (sync || self.sync_is_due()) && self.is_written_before(end);
-        if let Err(error) = self.make_room(end) {
+        if let Err(error) = self.make_large_room(end) {
             let poison = !leaves_no_trace(&error);
             return Alone {
                 result: Err(error),

@@ -194,6 +194,7 @@ impl SegmentWriter {
             Some(error) => Err(error.duplicate()),
             None => self.close_cleanly(),
         };
+        self.window = None;
         // Before the lock is given up: the next writer finds no hands on its files but its own.
         self.room.close(self.vfs.as_ref(), &self.layout);
         self.lock = None;

@@ -28,15 +28,10 @@ impl SegmentWriter {
             )));
         };
         let (header, file) = (successor.header.clone(), Arc::clone(&successor.file));
-        let prepared = file
+        let path = self.layout.segment(header.segment_number);
+        let len = file
             .len()
-            .map_err(|error| {
-                Error::io(
-                    "look up",
-                    &self.layout.segment(header.segment_number),
-                    error,
-                )
-            })
+            .map_err(|error| Error::io("look up", &path, error))
             .map_err(RotateFault::fatal)?;
         if !successor.named {
             publish_segment(self.vfs.as_ref(), &self.layout, header.segment_number)
@@ -54,9 +49,9 @@ impl SegmentWriter {
         self.offset = u64::from(header.header_size);
         self.link = header.link();
         self.last_frame_lsn = Lsn::NONE;
-        let path = self.layout.segment(header.segment_number);
-        self.room.move_to(Arc::clone(&file), path, prepared);
-        self.prepared = prepared;
+        self.window = None;
+        self.room.move_to(Arc::clone(&file), path, len, self.offset);
+        self.prepared = self.room.prepared();
         self.ask_at = 0;
         self.file = file;
         self.header = header.clone();

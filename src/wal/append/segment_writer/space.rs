@@ -2,7 +2,10 @@
 
 use super::{SegmentWriter, END_MARK_LEN};
 use crate::error::{ErrorKind, Result};
-use crate::wal::append::room::{step_end, Manner, Room, AHEAD_LEN_MAX, STEP_LEN_MIN};
+use crate::vfs::MAP_UNIT;
+use crate::wal::append::room::{
+    step_end, Manner, Room, AHEAD_LEN_MAX, MAPPED_AHEAD_LEN_MAX, STEP_LEN_MIN,
+};
 use crate::wal::housekeeper;
 use crate::wal::options::SyncMode;
 use std::sync::Arc;
@@ -19,14 +22,32 @@ impl SegmentWriter {
     /// Makes sure that the file has space up to `end` and for the end mark behind it. An error of
     /// kind FULL leaves everything as it was.
     pub(super) fn make_room(&mut self, end: u64) -> Result<()> {
+        self.make_room_for(end, false)
+    }
+
+    /// The same for a large batch, which is written by calls whatever the manner.
+    pub(super) fn make_large_room(&mut self, end: u64) -> Result<()> {
+        self.make_room_for(end, true)
+    }
+
+    fn make_room_for(&mut self, end: u64, by_calls: bool) -> Result<()> {
         let needed = end + END_MARK_LEN;
         if needed > self.prepared {
-            self.make_room_now(needed)?;
+            self.make_room_now(needed, by_calls)?;
         }
-        if needed > self.ask_at {
+        if needed > self.ask_at && !self.is_large(needed, by_calls) {
             self.ask_for_more(needed);
         }
         Ok(())
+    }
+
+    /// What is prepared ahead of this would be so for nothing.
+    fn is_large(&self, needed: u64, by_calls: bool) -> bool {
+        match self.manner() {
+            Manner::Zeroed => needed - self.offset >= LARGE_LEN,
+            Manner::Mapped => by_calls,
+            Manner::Allocated => false,
+        }
     }
 
     /// Whether the file has space up to `end`; asks for more in time.
@@ -41,11 +62,15 @@ impl SegmentWriter {
     }
 
     #[cold]
-    fn make_room_now(&mut self, needed: u64) -> Result<()> {
-        let large = needed - self.offset >= LARGE_LEN;
-        let (limit, manner) = match self.manner() {
-            Manner::Zeroed if large => (needed, Manner::Allocated),
-            manner => (self.room_limit(), manner),
+    fn make_room_now(&mut self, needed: u64, by_calls: bool) -> Result<()> {
+        self.prepared = self.room.prepared();
+        if needed <= self.prepared {
+            return Ok(());
+        }
+        let (limit, manner) = if self.is_large(needed, by_calls) {
+            (needed, Manner::Allocated)
+        } else {
+            (self.room_limit(), self.manner())
         };
         let mut made = self.room.make(needed, limit, manner);
         let full = made
@@ -75,11 +100,18 @@ impl SegmentWriter {
     }
 
     fn manner(&self) -> Manner {
-        if self.in_place && self.sync_mode != SyncMode::Manual {
+        if self.room.is_mapped() {
+            Manner::Mapped
+        } else if self.syncs_in_place() {
             Manner::Zeroed
         } else {
             Manner::Allocated
         }
+    }
+
+    /// Blocks that were written before are worth their while.
+    fn syncs_in_place(&self) -> bool {
+        self.in_place && self.sync_mode != SyncMode::Manual
     }
 
     /// Beyond this nothing is prepared ahead of need.
@@ -94,23 +126,23 @@ impl SegmentWriter {
         self.prepared = self.room.prepared();
         let mut called = false;
         let mut next = u64::MAX;
-        let zeroed = self.manner() == Manner::Zeroed;
-        if zeroed && needed - self.offset >= LARGE_LEN {
-            // Zeros ahead of large batches would be written for nothing.
-            return;
-        }
-        if zeroed {
-            let limit = self.room_limit();
-            if self.prepared < limit {
-                next = half_used(self.prepared);
-                if needed >= next {
-                    let step = self.prepared.clamp(STEP_LEN_MIN, AHEAD_LEN_MAX);
-                    let wanted = step_end(self.prepared, step).min(limit);
-                    self.room.ask(wanted);
-                    called = true;
-                    next = half_used(wanted).max(needed + STEP_LEN_MIN);
-                }
+        let limit = self.room_limit();
+        let step_max = match self.manner() {
+            Manner::Zeroed => AHEAD_LEN_MAX,
+            Manner::Mapped => MAPPED_AHEAD_LEN_MAX,
+            Manner::Allocated => 0,
+        };
+        if step_max > 0 && self.prepared < limit {
+            next = half_used(self.prepared, step_max);
+            if needed >= next {
+                let step = self.prepared.clamp(STEP_LEN_MIN, step_max);
+                let wanted = step_end(self.prepared, step).min(limit);
+                self.room.ask(wanted);
+                called = true;
+                next = half_used(wanted, step_max).max(needed + STEP_LEN_MIN);
             }
+        }
+        if self.syncs_in_place() {
             let half = self.segment_bytes_max / 2;
             if needed < half {
                 next = next.min(half);
@@ -121,10 +153,12 @@ impl SegmentWriter {
         } else {
             // So that the sync of the whole segment, when it is sealed, finds less to do.
             if self.offset >= AHEAD_LEN_MAX {
-                self.room.ask_write_back(self.offset);
+                // Without the page that is being written: its way would be in the writer's.
+                self.room
+                    .ask_write_back(self.offset - self.offset % MAP_UNIT);
                 called = true;
             }
-            next = self.offset + AHEAD_LEN_MAX;
+            next = next.min(self.offset + AHEAD_LEN_MAX);
         }
         self.ask_at = next;
         if called && self.vfs.background() {
@@ -133,7 +167,7 @@ impl SegmentWriter {
     }
 }
 
-/// Where so much is used of what is prepared that more is asked for.
-fn half_used(prepared: u64) -> u64 {
-    prepared - (prepared / 2).min(AHEAD_LEN_MAX)
+/// Where so much is used of what is prepared, in steps of up to `step_max`, that more is asked for.
+fn half_used(prepared: u64, step_max: u64) -> u64 {
+    prepared - (prepared / 2).min(step_max)
 }
