@@ -11,6 +11,7 @@ pub(crate) mod bell;
 pub mod os;
 #[cfg(feature = "ndjson")]
 pub(crate) mod outside;
+pub(crate) mod per_process;
 pub mod sim;
 
 use crate::error::{Error, ErrorKind};

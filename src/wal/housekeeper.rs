@@ -14,9 +14,9 @@ use super::append::group_committer::GroupCommitter;
 use super::append::room::Room;
 use super::append::segment_writer::SegmentWriter;
 use super::layout::Layout;
-use crate::sync::{Condvar, Mutex, PoisonError};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::vfs::per_process::PerProcess;
 use crate::vfs::Vfs;
-use once_cell::sync::Lazy;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -55,20 +55,32 @@ struct Household {
     running: bool,
     /// A writer wants space. Whose room it is, the rooms themselves say.
     called: bool,
-    fork_count: u64,
 }
 
-static HOUSEHOLD: Lazy<Mutex<Household>> = Lazy::new(Mutex::default);
-/// Signalled when `called` is set. Who arrives is seen with the next look.
-static CALLED: Lazy<Condvar> = Lazy::new(Condvar::new);
+/// What all logs of a process share with its housekeeper.
+#[derive(Default)]
+struct House {
+    household: Mutex<Household>,
+    /// Signalled when `called` is set. Who arrives is seen with the next look.
+    called: Condvar,
+}
+
+impl House {
+    fn household(&self) -> MutexGuard<'_, Household> {
+        self.household
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+static HOUSE: PerProcess<House> = PerProcess::new();
 
 /// A writer wants space, and has told its room. Nothing happens before the log is stirred, by the
 /// end of the append that calls; where there is no thread, the writer helps itself.
-pub(crate) fn call() {
-    let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    household.called = true;
-    drop(household);
-    CALLED.notify_all();
+pub(crate) fn call(fork_count: u64) {
+    let house = HOUSE.get(fork_count);
+    house.household().called = true;
+    house.called.notify_all();
 }
 
 impl Charge {
@@ -101,37 +113,32 @@ impl Charge {
         if stirred || self.stirred.swap(true, Ordering::SeqCst) {
             return;
         }
-        let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if household.fork_count != fork_count {
-            // Threads do not survive a fork, nor do the parent's handles.
-            *household = Household {
-                fork_count,
-                ..Household::default()
-            };
-        }
+        let house = HOUSE.get(fork_count);
+        let mut household = house.household();
         household.arrivals.push(Arc::clone(self));
         if !household.running {
             let started = thread::Builder::new()
                 .name("duralog".to_string())
-                .spawn(keep_house);
+                .spawn(|| keep_house(house));
             // Without a thread, appends and close do what they can.
             household.running = started.is_ok();
         }
     }
 }
 
-fn keep_house() {
+fn keep_house(house: &House) {
     let mut stirred: Vec<Stirred> = Vec::new();
     let mut next_look = Instant::now();
     loop {
-        let mut household = HOUSEHOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut household = house.household();
         if stirred.is_empty() && household.arrivals.is_empty() {
             household.running = false;
             return;
         }
         let pause = next_look.saturating_duration_since(Instant::now());
         if !household.called && household.arrivals.is_empty() && !pause.is_zero() {
-            household = CALLED
+            household = house
+                .called
                 .wait_timeout(household, pause)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;

@@ -6,8 +6,8 @@
 
 use super::FORK_COUNT;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::vfs::per_process::PerProcess;
 use crate::vfs::{LockGuard, LockOutcome};
-use once_cell::sync::Lazy;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -20,8 +20,8 @@ const HOLDER_LEN_MAX: u64 = 256;
 
 /// Files (device, inode) whose lock this process holds, each with the fork count at which it got
 /// it: tells "another process" from "another handle of this process" in the error that a second
-/// writer gets. A child inherits the set, but what it says of an earlier count is about its parent.
-static LOCKED_HERE: Lazy<Mutex<BTreeSet<(u64, u64, u64)>>> = Lazy::new(Mutex::default);
+/// writer gets.
+static LOCKED_HERE: PerProcess<Mutex<BTreeSet<(u64, u64, u64)>>> = PerProcess::new();
 
 /// Takes the writer's lock without waiting, and writes `holder` into the file for others to read.
 pub(super) fn take(mut file: fs::File, holder: &str) -> io::Result<LockOutcome> {
@@ -83,7 +83,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 }
 
 fn locked_here() -> MutexGuard<'static, BTreeSet<(u64, u64, u64)>> {
-    LOCKED_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+    let here = LOCKED_HERE.get(FORK_COUNT.load(Ordering::Relaxed));
+    here.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What [`LOCKED_HERE`] knows a lock file by.

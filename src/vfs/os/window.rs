@@ -7,66 +7,47 @@
 //! by the next store into it, and the file may have been cut off, or its file system have given up,
 //! by then.
 
-use super::to_off_t;
+use super::mapping::Mapped;
 use crate::vfs::{Window, WindowKind};
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 
 #[derive(Debug)]
 pub(in crate::vfs) struct RealWindow {
-    address: *mut u8,
-    len: usize,
+    mapped: Mapped,
     /// Place of the first byte in the file.
     begin: u64,
 }
 
-// SAFETY: the mapping belongs to the value alone, is used only through `&mut self`, and any thread may
-// store into it or unmap it.
-unsafe impl Send for RealWindow {}
-
 impl RealWindow {
     pub(super) fn new(file: &fs::File, offset: u64, len: usize) -> io::Result<RealWindow> {
-        let from = to_off_t(offset)?;
-        // SAFETY: a fresh mapping of an open regular file; null lets the kernel choose the place, so no
-        // existing mapping is touched. The result is checked before use.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                from,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let window = RealWindow {
-            address: address.cast(),
-            len,
-            begin: offset,
-        };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let mapped = Mapped::new(file, offset, len, protection, libc::MAP_SHARED)?;
         // SAFETY: exactly the pages that were just mapped. The call changes no byte of them.
-        if unsafe { libc::madvise(address, len, libc::MADV_POPULATE_WRITE) } != 0 {
+        let populated =
+            unsafe { libc::madvise(mapped.address().cast(), len, libc::MADV_POPULATE_WRITE) };
+        if populated != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(window)
+        Ok(RealWindow {
+            mapped,
+            begin: offset,
+        })
     }
 
     pub(in crate::vfs) fn range(&self) -> Range<u64> {
-        self.begin..self.begin + self.len as u64
+        self.begin..self.begin + self.mapped.len() as u64
     }
 
     pub(in crate::vfs) fn store(&mut self, offset: u64, data: &[u8]) {
         let at = offset.wrapping_sub(self.begin);
-        let inside = at <= self.len as u64 && data.len() as u64 <= self.len as u64 - at;
+        let len = self.mapped.len() as u64;
+        let inside = at <= len && data.len() as u64 <= len - at;
         assert!(inside, "{} bytes at {offset}, {self:?}", data.len());
         #[allow(
             clippy::cast_possible_truncation,
-            reason = "at most `len`, which is a usize"
+            reason = "at most the length, which is a usize"
         )]
         let at = at as usize;
         // SAFETY: `at` and `at + data.len()` were just found to be inside of the mapping, which lives as
@@ -75,7 +56,7 @@ impl RealWindow {
         // readers of the log take nothing for true that its end does not cover yet, and that moves on
         // after this, with a store that releases.
         unsafe {
-            std::ptr::copy_nonoverlapping(data.as_ptr(), self.address.add(at), data.len());
+            std::ptr::copy_nonoverlapping(data.as_ptr(), self.mapped.address().add(at), data.len());
         }
     }
 }
@@ -83,12 +64,5 @@ impl RealWindow {
 impl From<RealWindow> for Window {
     fn from(window: RealWindow) -> Window {
         Window(WindowKind::Real(window))
-    }
-}
-
-impl Drop for RealWindow {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what `new` mapped; nothing refers to it but `self`.
-        unsafe { libc::munmap(self.address.cast(), self.len) };
     }
 }

@@ -7,8 +7,8 @@
 
 use super::group_committer::GroupCommitter;
 use super::segment_writer::SegmentWriter;
-use crate::sync::{Condvar, Mutex, PoisonError};
-use once_cell::sync::Lazy;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::vfs::per_process::PerProcess;
 use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Weak;
@@ -28,26 +28,31 @@ struct Leaders {
     threads: usize,
     /// Those of them that wait.
     idle: usize,
-    fork_count: u64,
 }
 
-static LEADERS: Lazy<Mutex<Leaders>> = Lazy::new(Mutex::default);
-static CALLED: Lazy<Condvar> = Lazy::new(Condvar::new);
+/// What all logs of a process share with these threads.
+#[derive(Default)]
+struct Office {
+    leaders: Mutex<Leaders>,
+    called: Condvar,
+}
+
+impl Office {
+    fn leaders(&self) -> MutexGuard<'_, Leaders> {
+        self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+static OFFICE: PerProcess<Office> = PerProcess::new();
 
 /// Sends a thread to lead groups of this log; false if there is none to be had.
 pub(crate) fn call(committer: &Weak<Committer>, fork_count: u64) -> bool {
-    let mut leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
-    if leaders.fork_count != fork_count {
-        // Threads do not survive a fork, nor do the parent's handles.
-        *leaders = Leaders {
-            fork_count,
-            ..Leaders::default()
-        };
-    }
+    let office = OFFICE.get(fork_count);
+    let mut leaders = office.leaders();
     if leaders.idle <= leaders.calls.len() && leaders.threads < THREADS_MAX {
         let started = thread::Builder::new()
             .name("duralog-append".to_string())
-            .spawn(lead);
+            .spawn(|| lead(office));
         if started.is_ok() {
             leaders.threads += 1;
         }
@@ -57,12 +62,12 @@ pub(crate) fn call(committer: &Weak<Committer>, fork_count: u64) -> bool {
     }
     leaders.calls.push_back(Weak::clone(committer));
     drop(leaders);
-    CALLED.notify_one();
+    office.called.notify_one();
     true
 }
 
-fn lead() {
-    let mut leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
+fn lead(office: &Office) {
+    let mut leaders = office.leaders();
     loop {
         if let Some(call) = leaders.calls.pop_front() {
             drop(leaders);
@@ -71,11 +76,11 @@ fn lead() {
                 let lead = AssertUnwindSafe(|| committer.lead_for_others());
                 let _ = catch_unwind(lead);
             }
-            leaders = LEADERS.lock().unwrap_or_else(PoisonError::into_inner);
+            leaders = office.leaders();
             continue;
         }
         leaders.idle += 1;
-        let waited = CALLED.wait_timeout(leaders, IDLE);
+        let waited = office.called.wait_timeout(leaders, IDLE);
         let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         leaders = guard;
         leaders.idle -= 1;

@@ -162,7 +162,7 @@ impl SegmentWriter {
         }
         self.ask_at = next;
         if called && self.vfs.background() {
-            housekeeper::call();
+            housekeeper::call(self.vfs.fork_count());
         }
     }
 }
