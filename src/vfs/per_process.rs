@@ -48,19 +48,20 @@ impl<T: Default> PerProcess<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::Mutex;
 
     #[test]
-    fn each_process_of_a_line_has_its_own() {
-        static COUNT: PerProcess<AtomicU64> = PerProcess::new();
-        for fork_count in [0, 1, 5] {
-            COUNT
-                .get(fork_count)
-                .store(fork_count + 7, Ordering::Relaxed);
+    fn what_a_parent_has_locked_is_free_in_the_child() {
+        static NUMBER: PerProcess<Mutex<u64>> = PerProcess::new();
+        let mut of_parent = NUMBER.get(0).lock().unwrap();
+        *of_parent = 7;
+        for fork_count in [1, 5] {
+            let mut of_child = NUMBER.get(fork_count).try_lock().unwrap();
+            assert_eq!(*of_child, 0);
+            *of_child = fork_count;
         }
-        for fork_count in [5, 0, 1] {
-            let stored = COUNT.get(fork_count).load(Ordering::Relaxed);
-            assert_eq!(stored, fork_count + 7);
-        }
+        drop(of_parent);
+        let found = [0, 1, 5].map(|fork_count| *NUMBER.get(fork_count).lock().unwrap());
+        assert_eq!(found, [7, 1, 5]);
     }
 }
