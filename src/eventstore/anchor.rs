@@ -42,9 +42,13 @@ impl Cover {
         }
     }
 
-    /// The sequence numbers covered.
+    /// The sequence numbers covered; none if the anchor, which a file may say anything in, begins
+    /// behind the last number there is.
     pub(super) fn numbers(&self) -> RangeInclusive<Seq> {
-        self.begin_seq + 1..=self.end.end_seq
+        match self.begin_seq.checked_add(1) {
+            Some(first) => first..=self.end.end_seq,
+            None => RangeInclusive::new(Seq::MAX, 0),
+        }
     }
 
     pub(super) fn encode(&self) -> Anchor {
@@ -115,5 +119,14 @@ mod tests {
             },
         };
         assert_eq!(Cover::decode(&cover.encode()), cover);
+    }
+
+    #[test]
+    fn nothing_lies_behind_the_last_number() {
+        let cover = Cover {
+            begin_seq: Seq::MAX,
+            ..Cover::default()
+        };
+        assert!(cover.numbers().is_empty());
     }
 }

@@ -33,6 +33,8 @@ const GUESS_MAX: u64 = 4096;
 /// Reads on a guess end at a multiple of this, for memory comes in such pieces: one that was guessed
 /// in vain would cost as much as all that is needed of it.
 const PIECE: u64 = 64;
+/// No record stands in a file behind this: the operating system counts offsets with a sign.
+const OFFSET_MAX: u64 = i64::MAX as u64 - READ_MAX - record::RECORD_LEN_MAX as u64;
 /// Bytes of a page at which it ends, with the event that reaches it.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Files kept open; mappings are kept beyond the file they are of, and cost less.
@@ -401,7 +403,10 @@ impl EventPage {
             behind += 1;
         }
         let base = self.bytes.len;
-        let offset = open.header.offset_of(Lsn(low)).ok_or_else(lost)?;
+        let offset = open.header.offset_of(Lsn(low));
+        let Some(offset) = offset.filter(|&offset| offset <= OFFSET_MAX) else {
+            return Err(damaged(open, &place_at(first)?, "no file is that long"));
+        };
         // The header of a record is always read, since the place says that there is one. Of a mapping
         // the rest costs nothing to read when its length is known.
         let header = high - low + record::HEADER_LEN as u64;

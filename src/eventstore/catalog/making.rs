@@ -140,8 +140,9 @@ impl Catalog {
             let cover = Cover::decode(&run.anchor());
             let is_in_log =
                 cover.end.batch_id.0 > 0 && cover.end.go_to(&mut self.wal.cursor_of_view(0)?)?;
-            if is_in_log && cover.numbers() == numbers {
-                next = numbers.end() + 1;
+            let behind = numbers.end().checked_add(1);
+            if let Some(behind) = behind.filter(|_| is_in_log && cover.numbers() == numbers) {
+                next = behind;
                 runs.push(Arc::new(run));
             }
         }
