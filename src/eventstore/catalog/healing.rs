@@ -2,17 +2,19 @@
 //! again.
 
 use super::super::anchor::{Cover, LogPlace};
-use super::super::index::{Layer, Run};
+use super::super::index::Layer;
 use super::making::{Part, Watch};
 use super::{is_same, Catalog, Snapshot, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::sync::PoisonError;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Catalog {
     /// Asks `question`; if a run turns out to be damaged, makes it from the log again and asks once
-    /// more.
+    /// more. A run that is no good although it was just made is an error: the disk spoils it.
     pub(in super::super) fn ask<T>(
         &self,
         mut question: impl FnMut(&Snapshot) -> Result<T>,
@@ -20,11 +22,20 @@ impl Catalog {
         if let Some(error) = self.lost.get() {
             return Err(error.duplicate());
         }
+        let mut made_again = HashSet::new();
         loop {
-            match question(&self.snapshot()) {
-                Err(error) if self.is_of_index(&error) => self.heal(error)?,
+            let error = match question(&self.snapshot()) {
+                Err(error) if self.is_of_index(&error) => error,
                 answer => return answer,
+            };
+            let Some(path) = error.place().path.clone() else {
+                return Err(error);
+            };
+            if made_again.contains(&path) {
+                return Err(error);
             }
+            self.heal(&path)?;
+            made_again.insert(path);
         }
     }
 
@@ -45,20 +56,20 @@ impl Catalog {
         ) && path.and_then(|path| path.parent()) == Some(self.dir.as_path())
     }
 
-    /// Makes the layer again that `error` is about. An error if that can't be done.
-    fn heal(&self, error: Error) -> Result<()> {
+    /// Makes the layer again whose run has this path. An error if that can't be done.
+    fn heal(&self, path: &Path) -> Result<()> {
         let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_again(error)
+        self.make_again(path)
     }
 
     /// The same for who holds the lock.
-    pub(super) fn make_again(&self, error: Error) -> Result<()> {
+    pub(super) fn make_again(&self, path: &Path) -> Result<()> {
         let layers = self.read_layers();
         let damaged = layers.iter().enumerate().find_map(|(index, stored)| {
             let Stored::Run(run) = stored else {
                 return None;
             };
-            is_about(&error, run).then(|| (index, Arc::clone(run)))
+            (run.path() == path).then(|| (index, Arc::clone(run)))
         });
         let Some((index, run)) = damaged else {
             // Somebody else made it again meanwhile, or it was merged.
@@ -126,7 +137,41 @@ impl Catalog {
     }
 }
 
-/// Whether reading this run led to `error`.
-pub(super) fn is_about(error: &Error, run: &Run) -> bool {
-    error.place().path.as_deref() == Some(run.path())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventstore::IndexLimits;
+    use crate::vfs::sim::SimDisk;
+    use crate::wal::{Wal, WalOptions};
+
+    #[test]
+    fn a_run_that_is_no_good_after_it_was_made_again_is_an_error() {
+        let disk = Arc::new(SimDisk::new(1));
+        let wal = Wal::open_on(disk.clone(), "/log", &WalOptions::default()).unwrap();
+        let dir = Path::new("/log/index");
+        let catalog = Catalog::open(
+            disk,
+            Arc::new(wal),
+            dir.to_path_buf(),
+            true,
+            false,
+            IndexLimits::default(),
+            &mut |_, _| true,
+        );
+        let mut asked = 0;
+        let answer: Result<()> = catalog.unwrap().ask(|_| {
+            asked += 1;
+            assert!(asked < 9, "it is asked over and over");
+            // Another run each time but the last one.
+            let number = asked.min(3);
+            Err(
+                Error::new(ErrorKind::Corrupt, "spoilt").at(crate::error::Place {
+                    path: Some(dir.join(format!("{number}.run"))),
+                    ..crate::error::Place::default()
+                }),
+            )
+        });
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(asked, 4);
+    }
 }

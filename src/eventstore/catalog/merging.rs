@@ -3,10 +3,11 @@
 
 use super::super::anchor::Cover;
 use super::super::index::{merge_runs, Layer, Run};
-use super::healing::is_about;
 use super::{is_same, Catalog, Memory, Stored};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -102,18 +103,40 @@ impl Catalog {
             let run = self.write(&frozen)?;
             self.swap(&[Stored::Memory(frozen)], Stored::Run(run));
         }
+        let mut made_again = HashSet::new();
         while let Some(runs) = self.mergeable() {
             if self.work().closing {
                 return Ok(());
             }
-            match self.merge(&runs) {
-                Err(error) if runs.iter().any(|run| is_about(&error, run)) => {
-                    self.make_again(error)?;
-                }
-                merged => merged?,
+            if let Err(error) = self.merge(&runs) {
+                self.make_again_one_of(&runs, error, &mut made_again)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes the run again that kept `runs` from being merged. If it is no good although it was just
+    /// made, what it contradicts is at fault: then the first of the others that was not made again yet.
+    /// Gives the error back when that is all of them, or when it is about none.
+    fn make_again_one_of(
+        &self,
+        runs: &[Arc<Run>],
+        error: Error,
+        made_again: &mut HashSet<PathBuf>,
+    ) -> Result<()> {
+        let at_fault = error.place().path.clone();
+        let accused = runs
+            .iter()
+            .find(|run| at_fault.as_deref() == Some(run.path()));
+        let left = |run: &&Arc<Run>| !made_again.contains(run.path());
+        let next = accused.filter(left).or_else(|| runs.iter().find(left));
+        match next.filter(|_| accused.is_some()) {
+            Some(run) => {
+                made_again.insert(run.path().to_path_buf());
+                self.make_again(run.path())
+            }
+            None => Err(error),
+        }
     }
 
     fn oldest_frozen(&self) -> Option<Arc<Memory>> {
