@@ -61,7 +61,7 @@ struct Household {
 #[derive(Default)]
 struct House {
     household: Mutex<Household>,
-    /// Signalled when `called` is set. Who arrives is seen with the next look.
+    /// Signalled when `called` is set, and when somebody arrives who can't wait for the next look.
     called: Condvar,
 }
 
@@ -122,6 +122,9 @@ impl Charge {
                 .spawn(|| keep_house(house));
             // Without a thread, appends and close do what they can.
             household.running = started.is_ok();
+        } else if self.look < IDLE / 2 {
+            // The thread may be waiting for longer than that.
+            house.called.notify_all();
         }
     }
 }
@@ -158,12 +161,18 @@ fn keep_house(house: &House) {
         for log in &stirred[first..] {
             log.charge.prepare();
         }
+        next_look = next_look.min(next_look_at(now, &stirred[known..]));
         if Instant::now() >= next_look {
             stirred.retain_mut(look_after);
-            let pause = stirred.iter().map(|log| log.charge.look).min();
-            next_look = Instant::now() + pause.unwrap_or(IDLE).max(LOOK_MIN);
+            next_look = next_look_at(Instant::now(), &stirred);
         }
     }
+}
+
+/// When the first of these logs wants to be looked at, if that was done to all of them just now.
+fn next_look_at(now: Instant, stirred: &[Stirred]) -> Instant {
+    let pause = stirred.iter().map(|log| log.charge.look).min();
+    now + pause.unwrap_or(IDLE).max(LOOK_MIN)
 }
 
 /// Looks at one log; false if it needs no more looks until it is stirred again.
