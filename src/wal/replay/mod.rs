@@ -7,6 +7,7 @@
 //! Never imports `append`: the two paths meet only in the bytes and in [`super::view`].
 
 pub(crate) mod cursor;
+mod read_ahead;
 pub(crate) mod rebuild;
 pub(crate) mod salvage;
 pub(crate) mod segment_reader;

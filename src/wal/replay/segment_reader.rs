@@ -14,6 +14,7 @@
 //!                         ^window_offset   ^offset (next frame)
 //! ```
 
+use super::read_ahead::{Ahead, FRONT_LEN, PIECE_LEN};
 use crate::error::{Error, Place, Result};
 use crate::format::checksum::crc32;
 use crate::format::frame::{FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
@@ -29,7 +30,10 @@ use std::sync::Arc;
 /// Bytes read at a time; a longer frame widens the window for itself. So much stays in a processor's
 /// own cache from the read to the checksum and to the caller: with pieces of 1 MiB and more each of
 /// the three would wait for memory again.
-const WINDOW_LEN: usize = 256 << 10;
+const WINDOW_LEN: usize = PIECE_LEN;
+
+/// A reader that reads so many windows reads on, and may let the next ones be read for it.
+const WINDOWS_ALONE: u32 = 3;
 
 /// Bytes mapped at a time, if they are: few enough that what was passed is given back soon.
 const MAPPED_LEN: usize = 4 << 20;
@@ -82,6 +86,8 @@ pub(crate) struct SegmentReader {
     read_count: u32,
     /// The window is mapped. Nothing below the limit changes while the file is open.
     mapped: bool,
+    /// What is read for it meanwhile, if that was asked for.
+    ahead: Option<Ahead>,
 }
 
 /// Bytes of the file: read, or mapped. What lies behind those that were read is kept as it is, so that
@@ -89,8 +95,9 @@ pub(crate) struct SegmentReader {
 #[derive(Debug, Default)]
 struct Window {
     bytes: Vec<u8>,
-    /// So many were read.
-    len: usize,
+    /// Those from `begin` to `end` were read.
+    begin: usize,
+    end: usize,
     /// If set, this is the window, and nothing was read.
     mapped: Option<Mapping>,
 }
@@ -100,13 +107,18 @@ impl Window {
     fn as_slice(&self) -> &[u8] {
         match &self.mapped {
             Some(mapping) => mapping.bytes(),
-            None => self.bytes.get(..self.len).unwrap_or_default(),
+            None => self.bytes.get(self.begin..self.end).unwrap_or_default(),
         }
+    }
+
+    /// How many bytes were read.
+    fn len(&self) -> usize {
+        self.end.saturating_sub(self.begin)
     }
 
     /// Forgets the bytes from `len` on.
     fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.end = self.end.min(self.begin.saturating_add(len));
         if self
             .mapped
             .as_ref()
@@ -119,13 +131,15 @@ impl Window {
     /// Forgets the bytes before `at`, and all that are mapped.
     fn drop_front(&mut self, at: usize) {
         self.mapped = None;
-        if at < self.len {
-            self.bytes.copy_within(at..self.len, 0);
+        let left = self.len().saturating_sub(at);
+        if left > 0 && self.begin + at > 0 {
+            let begin = self.begin + at;
+            self.bytes.copy_within(begin..self.end, 0);
         }
-        self.len = self.len.saturating_sub(at);
+        (self.begin, self.end) = (0, left);
     }
 
-    /// The place for the bytes behind those that were read, up to `len` in all.
+    /// The place for the bytes behind those that were read, up to `len` in all. The front was dropped.
     fn space(&mut self, len: usize) -> Result<&mut [u8]> {
         if self.bytes.len() < len {
             self.bytes
@@ -133,7 +147,19 @@ impl Window {
                 .map_err(|_| Error::no_memory("a frame", len))?;
             self.bytes.resize(len, 0);
         }
-        Ok(self.bytes.get_mut(self.len..len).unwrap_or_default())
+        Ok(self.bytes.get_mut(self.end..len).unwrap_or_default())
+    }
+
+    /// Goes over to a piece that was read ahead, which follows the window; what the window has from
+    /// `at` on comes before it, if it is no more than fits there. Gives the buffer that was used before.
+    fn go_over(&mut self, at: usize, mut piece: Vec<u8>) -> Vec<u8> {
+        let left = self.as_slice().get(at..).unwrap_or_default();
+        let begin = FRONT_LEN.saturating_sub(left.len());
+        if let Some(front) = piece.get_mut(begin..FRONT_LEN) {
+            front.copy_from_slice(left);
+        }
+        (self.begin, self.end) = (begin, piece.len());
+        std::mem::replace(&mut self.bytes, piece)
     }
 }
 
@@ -159,7 +185,14 @@ impl SegmentReader {
             file_len: 0,
             read_count: 0,
             mapped: false,
+            ahead: None,
         }
+    }
+
+    /// Lets what comes next be read while the caller looks at what was read, if much comes. Only where
+    /// threads may be at work.
+    pub(crate) fn read_ahead(&mut self, fork_count: u64) {
+        self.ahead = Ahead::new(fork_count);
     }
 
     /// Looks at the file in place from now on, if it is sealed for good and can be held as it is: the
@@ -231,6 +264,9 @@ impl SegmentReader {
             let keep = usize::try_from(keep).unwrap_or(usize::MAX);
             self.window.truncate(keep);
             self.limit = limit;
+            if let Some(ahead) = &mut self.ahead {
+                ahead.forget();
+            }
         }
     }
 
@@ -417,6 +453,10 @@ impl SegmentReader {
         if self.read_count == 2 {
             self.file.read_ahead();
         }
+        if self.go_over_to_piece(len) {
+            self.ask_ahead(end);
+            return Ok(());
+        }
         let there = end.saturating_sub(self.offset);
         let wanted = usize::try_from(there)
             .unwrap_or(usize::MAX)
@@ -429,12 +469,50 @@ impl SegmentReader {
         self.window_offset = self.offset;
         // The file, or what may be read of it, may be shorter by now.
         self.window.truncate(wanted);
-        let have = self.window.len;
+        let have = self.window.len();
         let space = self.window.space(wanted)?;
         let read = read_full_at(self.file.as_ref(), self.offset + have as u64, space)
             .map_err(|error| Error::io("read", &self.path, error).at(self.place()))?;
-        self.window.len = have + read;
+        self.window.end = have + read;
+        self.ask_ahead(end);
         Ok(())
+    }
+
+    /// Lets the window begin at the next frame and end with the piece that was read ahead. False if there is no
+    /// such piece, or `len` bytes would not fit.
+    fn go_over_to_piece(&mut self, len: usize) -> bool {
+        let Some(ahead) = &mut self.ahead else {
+            return false;
+        };
+        let at = self.offset.checked_sub(self.window_offset);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let left = at.and_then(|at| self.window.len().checked_sub(at));
+        let (Some(at), Some(left)) = (at, left) else {
+            ahead.forget();
+            return false;
+        };
+        if left > FRONT_LEN || len > left + PIECE_LEN {
+            ahead.forget();
+            return false;
+        }
+        let Some(piece) = ahead.take(self.file.as_ref(), self.offset + left as u64) else {
+            return false;
+        };
+        let used = self.window.go_over(at, piece);
+        ahead.give_back(used);
+        self.window_offset = self.offset;
+        true
+    }
+
+    /// Asks for what follows the window, if the reader has read on for a while.
+    fn ask_ahead(&mut self, end: u64) {
+        let Some(ahead) = &mut self.ahead else {
+            return;
+        };
+        if self.read_count >= WINDOWS_ALONE {
+            let behind = self.window_offset + self.window.len() as u64;
+            ahead.ask(&self.file, behind, end);
+        }
     }
 
     /// Maps the window so that `len` bytes from the next frame on lie in it, as far as they lie before

@@ -29,6 +29,8 @@ impl Cursor {
         reader.set_limit(limit.lsn(self.raw));
         if self.mapped && matches!(limit, Limit::Declared(_)) {
             reader.map();
+        } else if self.view.vfs.background() {
+            reader.read_ahead(self.fork_count);
         }
         self.standing = Some(Standing {
             reader,
