@@ -3,6 +3,10 @@
 
 const POOL_LEN: usize = 4 << 20;
 
+/// All pieces begin in so much of it: what a program appends it has just made, so that it does not come from
+/// memory first.
+const AT_HAND_LEN: usize = 256 << 10;
+
 /// The caller's data: made before anything is measured, and lent to everybody.
 pub struct Payload {
     pool: Vec<u8>,
@@ -27,7 +31,7 @@ impl Payload {
     /// record `index`.
     pub fn records(&self, index: u64, count: usize, len: usize) -> &[u8] {
         let total = count * len;
-        let places = (POOL_LEN - total) as u64;
+        let places = (POOL_LEN - total).min(AT_HAND_LEN) as u64;
         let begin = (index.wrapping_mul(4093) % places) as usize;
         &self.pool[begin..begin + total]
     }
