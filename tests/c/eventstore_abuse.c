@@ -620,6 +620,52 @@ static void pages_are_packed_or_refused(void)
     HOLDS(len == 64);
 }
 
+static void types_that_are_too_many_are_packed_as_they_come(void)
+{
+    enum { COUNT = 258, TYPES_AT = 64 + 21 * COUNT };
+    static uint64_t zeros[2 * COUNT];
+    static uint32_t begin[COUNT];
+    static uint32_t end[COUNT];
+    static uint8_t bytes[2 * COUNT];
+    static uint8_t buffer[TYPES_AT + 3 * COUNT];
+    uint64_t head[8];
+    size_t len = 77;
+    uint32_t i;
+    eventstore_page_t page = EVENTSTORE_PAGE_INIT;
+
+    page.position = page.stream_version = page.time_ns = page.schema_version = zeros;
+    page.occurred_ns = (const int64_t *)zeros;
+    page.flags = page.tag_count = (const uint8_t *)zeros;
+    page.id = page.correlation_id = page.causation_id = (const uint8_t *)zeros;
+    page.stream_begin = page.stream_end = page.content_type_begin = page.content_type_end =
+        page.tags_begin = page.tags_end = page.metadata_begin = page.metadata_end =
+            page.data_begin = page.data_end = (const uint32_t *)zeros;
+    page.event_type_begin = begin;
+    page.event_type_end = end;
+    page.bytes = bytes;
+    page.bytes_len = sizeof bytes;
+    for (i = 0; i < COUNT; i++) {
+        bytes[2 * i] = (uint8_t)('a' + i % 16);
+        bytes[2 * i + 1] = (uint8_t)('a' + i / 16);
+        begin[i] = 2 * i;
+        end[i] = 2 * i + 2;
+    }
+    memset(buffer, '.', sizeof buffer);
+    page.count = 256;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    memcpy(head, buffer, sizeof head);
+    HOLDS(head[1] == 256 && buffer[64 + 20 * 256 + 255] == 255);
+    page.count = COUNT;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    memcpy(head, buffer, sizeof head);
+    HOLDS(head[0] == COUNT && head[1] == 0 && head[2] == 0 && head[5] == TYPES_AT);
+    HOLDS(head[7] == TYPES_AT + 3 * COUNT - 1 && len == head[7]);
+    for (i = 0; i < COUNT; i++) {
+        HOLDS(buffer[64 + 20 * COUNT + i] == 0);
+        HOLDS(memcmp(buffer + TYPES_AT + 3 * i, bytes + 2 * i, 2) == 0);
+    }
+}
+
 static void facts_refuse(eventstore_t *store)
 {
     eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
@@ -815,6 +861,7 @@ int main(int argc, char **argv)
     append_refuses(store, batch);
     reading_refuses(store);
     pages_are_packed_or_refused();
+    types_that_are_too_many_are_packed_as_they_come();
     following_refuses(store);
     facts_refuse(store);
     snapshots_refuse(store);
