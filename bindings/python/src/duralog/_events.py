@@ -588,6 +588,7 @@ def _first_columns(page: _native.eventstore_page_t, cutter: Cutter, head: Tuple[
                    stream: Optional[str]) -> Tuple[Iterable[Any], ...]:
     """What every program asks for, of a page that was just packed."""
     count, types_count, data_len, _, streams_at, types_at, data_at, _ = head
+    # Behind the head of 64 bytes: positions and versions of 8 bytes each, lengths of data of 4, numbers of types.
     versions_at, lens_at, numbers_at = 64 + 8 * count, 64 + 16 * count, 64 + 20 * count
     streams: Optional[Iterable[str]]
     if stream is None:
@@ -649,7 +650,7 @@ def _event(position: int, stream: str, stream_version: int, type: str, data: byt
            metadata: bytes, tags: bytes, content_type: bytes) -> Event:
     """An event by itself: of a page of one."""
     columns = _REST_OF_ONE.pack(time_ns, schema_version, occurred_ns, id_bytes, correlation_id, causation_id,
-                                len(content_type), len(tags), len(metadata), flags, tags[:1] != b"")
+                                len(content_type), len(tags), len(metadata), flags, len(tags_of(tags)))
     rest = _Rest(b"".join((columns, content_type, tags, metadata)), 1)
     return Event((position, stream, stream_version, type, data, rest, 0))
 
