@@ -122,7 +122,8 @@ powercut-disk: library
 
 # Built in its own folder, where the flags of the SQLite that it brings stand (benches/.cargo).
 BENCH ?=
-RUN_BENCH = PYTHON="$(PYTHON)" PYTHONPATH="$(CURDIR)/bindings/python/src" DURALOG_LIBRARY="$(RELEASE)/libduralog.so" \
+RUN_BENCH = PYTHON="$(PYTHON)" PYTHONPATH="$(CURDIR)/bindings/python/src$(if $(PYTHONPATH),:$(PYTHONPATH))" \
+    DURALOG_LIBRARY="$(RELEASE)/libduralog.so" \
     $(TARGET)/benches/release/duralog-bench --dir $(TARGET)/bench
 
 bench: bench-build

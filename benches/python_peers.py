@@ -3,8 +3,9 @@
     python_peers.py WORKLOAD CONTENDER WORK FIXTURES BATCHES RECORDS STREAM_READS EVENTS
 
 Duralog is the package of bindings/python with the library that DURALOG_LIBRARY names; its peers are
-the modules sqlite3, as fast as it goes, and lmdb. Ends with status 77 and a reason if something is
-not there.
+the modules sqlite3, as fast as it goes, lmdb, and the recorder of the package eventsourcing as it is.
+Ends with status 77 and a reason if something is not there. The workload fill-events measures nothing:
+it makes what the recorder reads.
 """
 
 import importlib
@@ -18,6 +19,9 @@ from itertools import chain, islice
 
 EVENTS_PER_STREAM = 100
 RECORD_LEN = 256
+TYPES = ("AccountOpened", "MoneyDeposited", "MoneyWithdrawn", "TransferSent", "TransferReceived", "TransferRefused",
+         "InterestPaid", "FeeCharged", "LimitRaised", "LimitLowered", "CardIssued", "CardBlocked", "StatementSent",
+         "AddressChanged", "OwnerAdded", "OwnerRemoved")
 LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
@@ -77,15 +81,9 @@ class Meter:
 
 def consume(iterator):
     """Runs through all of it, as fast as Python can, and keeps nothing; tells how many there were."""
-    count = 0
-
-    def counted():
-        nonlocal count
-        for count, _ in enumerate(iterator, 1):
-            yield
-
-    deque(counted(), maxlen=0)
-    return count
+    numbers = iter(range(sys.maxsize))
+    deque(zip(iterator, numbers), maxlen=0)
+    return next(numbers)
 
 
 def pages(cursor, size=1000):
@@ -193,15 +191,50 @@ def event_scan(contender, fixtures, count, events, tuples):
     tell_rate("events", count, meter)
 
 
+def stream_name(number):
+    return f"account-{number:06}"
+
+
+def recorder(fixtures):
+    """That of eventsourcing which keeps the order of all events; streams have names in it, as in the other stores."""
+    package = module("eventsourcing.sqlite")
+    datastore = package.SQLiteDatastore(os.path.join(fixtures, "events", "recorder.db"), originator_id_type="text")
+    return package.SQLiteApplicationRecorder(datastore)
+
+
+def fill_events(fixtures, events):
+    """The table is the recorder's own, and so is what is in it; that another connection fills it saves a minute."""
+    recorder(fixtures).create_table()
+    connection = sqlite(os.path.join(fixtures, "events", "recorder.db"), durable=False)
+    connection.execute("PRAGMA wal_autocheckpoint=16000")
+    data = records(4096)
+    streams = events // EVENTS_PER_STREAM
+    names = [stream_name(number) for number in range(streams)]
+    for begin in range(0, events, 1000):
+        rows = [(names[number % streams], number // streams + 1,
+                 TYPES[(number * 0x9E37_79B9_7F4A_7C15 & (1 << 64) - 1) >> 60], data[number % len(data)])
+                for number in range(begin, min(begin + 1000, events))]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO stored_events VALUES(?, ?, ?, ?)", rows)
+        connection.execute("COMMIT")
+    connection.close()
+
+
 def event_streams(contender, fixtures, reads, events, mapped):
     streams = events // EVENTS_PER_STREAM
-    names = [f"account-{number * 7919 % streams:06}" for number in range(reads)]
+    names = [stream_name(number * 7919 % streams) for number in range(reads)]
     found = 0
     if contender == "duralog":
         with event_store(fixtures, mapped) as store:
             with Meter() as meter:
                 for name in names:
                     found += len(list(store.read_stream(name)))
+    elif contender == "eventsourcing":
+        select = recorder(fixtures).select_events
+        select("")  # which connects
+        with Meter() as meter:
+            for name in names:
+                found += len(select(name))
     else:
         connection = sqlite(os.path.join(fixtures, "events", "store.db"))
         with Meter() as meter:
@@ -214,7 +247,9 @@ def event_streams(contender, fixtures, reads, events, mapped):
 def main():
     workload, contender, work, fixtures = sys.argv[1:5]
     batches, count, reads, events = map(int, sys.argv[5:9])
-    if workload == "py-batch-100":
+    if workload == "fill-events":
+        fill_events(fixtures, events)
+    elif workload == "py-batch-100":
         batch_100(contender, work, batches)
     elif workload == "py-replay-tuples":
         replay(contender, work, fixtures, count, False)

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The header's sections: title and source file.
-const SECTIONS: [(&str, &str); 25] = [
+const SECTIONS: [(&str, &str); 26] = [
     ("Versions", "version.rs"),
     ("Status", "status.rs"),
     ("The last error", "last_error.rs"),
@@ -50,6 +50,7 @@ const SECTIONS: [(&str, &str); 25] = [
     ("Adding many events at once", "eventstore_columns.rs"),
     ("Appending events", "eventstore_receipt.rs"),
     ("Reading events", "eventstore_cursor.rs"),
+    ("A page of events in one run of bytes", "eventstore_pack.rs"),
     ("Following events", "eventstore_subscription.rs"),
     ("Streams, saved positions, state", "eventstore_facts.rs"),
     ("Names", "eventstore_names.rs"),

@@ -5,12 +5,14 @@ use crate::catalog::Fixture;
 use crate::event_work;
 use crate::log_work::small_log;
 use crate::payload::Payload;
+use crate::python;
 use crate::scale::{Scale, RECORD_LEN};
 use crate::system;
 use crate::writers::{self, Places, Writer};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::Stdio;
 
 /// Bytes that a fixture takes at most, about.
 pub fn space(fixture: Fixture, scale: Scale) -> u64 {
@@ -21,6 +23,7 @@ pub fn space(fixture: Fixture, scale: Scale) -> u64 {
         Fixture::Log1 => records * 340,
         Fixture::SmallLogs => scale.small_logs * (400 << 10),
         Fixture::Events => scale.events * 900,
+        Fixture::EventsRecorder => scale.events * 450,
         Fixture::EventsAppend => scale.events * 1600,
     }
 }
@@ -73,6 +76,15 @@ pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
                     writer.write(payload.records(number, 1, RECORD_LEN), RECORD_LEN);
                     writer.close();
                 }
+            }
+        }
+        Fixture::EventsRecorder => {
+            let mut fill = python::peer("fill-events", "eventsourcing", dir, dir, scale);
+            let output = fill.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+            // Where the package is missing, the rows that are beside it say so.
+            if !output.status.success() && output.status.code() != Some(python::SKIPPED) {
+                let said = String::from_utf8_lossy(&output.stderr);
+                return Err(io::Error::other(format!("{}\n{said}", output.status)));
             }
         }
         Fixture::Events | Fixture::EventsAppend => {

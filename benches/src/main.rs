@@ -13,6 +13,7 @@ mod group;
 mod log_work;
 mod meter;
 mod payload;
+mod python;
 mod scale;
 mod system;
 mod table;
@@ -39,9 +40,6 @@ usage: duralog-bench [--only NAME[,NAME...]] [--rounds N] [--events N] [--dir DI
   --json    JSON instead of the table
   --smoke   everything once and tiny, to see that it runs
   --list    names of the workloads, and what they do";
-
-/// What Python ends with where something that it needs is not there.
-const SKIPPED: i32 = 77;
 
 struct Options {
     only: Vec<String>,
@@ -292,34 +290,25 @@ fn measure(
 ) -> Result<Option<Vec<(String, f64)>>, String> {
     let name = workload.name;
     let mut command = if workload.python {
-        let python = std::env::var_os("PYTHON").unwrap_or("python3".into());
-        let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python_peers.py"));
-        command
+        python::peer(name, contender, work, fixtures, options.scale())
     } else {
         let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
-        command.arg("--child");
         command
-    };
-    command.args([name, contender]).args([work, fixtures]);
-    if workload.python {
-        let scale = options.scale();
-        command
-            .args([scale.batches, scale.python_records, scale.stream_reads].map(|n| n.to_string()));
-        command.arg(scale.events.to_string());
-    } else {
+            .args(["--child", name, contender])
+            .args([work, fixtures]);
         command.args(["--events", &options.events.to_string()]);
         if options.smoke {
             command.arg("--smoke");
         }
-    }
+        command
+    };
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .output()
         .map_err(|error| format!("{name}, {contender}: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(SKIPPED) {
+    if output.status.code() == Some(python::SKIPPED) {
         eprint!(" [{contender} skipped: {}]", said.trim());
         return Ok(None);
     }

@@ -40,6 +40,7 @@ pub mod eventstore_facts;
 pub mod eventstore_names;
 #[cfg(feature = "ndjson")]
 pub mod eventstore_ndjson;
+pub mod eventstore_pack;
 pub mod eventstore_query;
 pub mod eventstore_receipt;
 pub mod eventstore_snapshot;

@@ -194,7 +194,7 @@ const DIFFERENT_MAX: usize = 256;
 const PROBES_MAX: usize = 32;
 
 /// The different parts so far, in a table of twice as many slots as there can be.
-struct Different<'a> {
+pub(super) struct Different<'a> {
     bytes: &'a [u8],
     spans: [(u32, u32); DIFFERENT_MAX],
     count: usize,
@@ -203,7 +203,7 @@ struct Different<'a> {
 }
 
 impl<'a> Different<'a> {
-    fn new(bytes: &'a [u8]) -> Different<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Different<'a> {
         Different {
             bytes,
             spans: [(0, 0); DIFFERENT_MAX],
@@ -214,7 +214,7 @@ impl<'a> Different<'a> {
 
     /// The number of a part, which lies there, and whether it is new; `None` if there is no place for
     /// it.
-    fn number_of(&mut self, part: &[u8], span: (u32, u32)) -> Option<(u8, bool)> {
+    pub(super) fn number_of(&mut self, part: &[u8], span: (u32, u32)) -> Option<(u8, bool)> {
         let first = hash(part);
         for probe in 0..PROBES_MAX {
             let slot = self.slots.get_mut((first + probe) % (2 * DIFFERENT_MAX))?;
@@ -231,6 +231,11 @@ impl<'a> Different<'a> {
             }
         }
         None
+    }
+
+    /// Where they lie, in the order of their numbers.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.spans.iter().take(self.count).copied()
     }
 }
 
@@ -251,7 +256,7 @@ fn hash(part: &[u8]) -> usize {
 }
 
 /// How long the parts are together, if all of them lie within `bytes_len`.
-fn joined_len<'a>(
+pub(super) fn joined_len<'a>(
     spans: impl Iterator<Item = (&'a u32, &'a u32)>,
     bytes_len: usize,
     separator_len: usize,

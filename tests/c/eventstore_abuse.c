@@ -512,6 +512,160 @@ static void reading_refuses(eventstore_t *store)
     GIVES(DURALOG_END, eventstore_tag_next(NULL, 0, &at, &tag, &len));
 }
 
+static void pages_are_packed_or_refused(void)
+{
+    static const uint8_t bytes[] = "s-1MadetextmddSoldDDDs-2";
+    static const uint64_t numbers[] = {1, 2, 3};
+    static const uint64_t times[] = {4, 5, 6};
+    static const int64_t occurred[] = {0, -7, 0};
+    static const uint8_t flags[] = "abc";
+    static const uint8_t tag_counts[] = "def";
+    static const uint8_t ids[] = "AAAAAAAAAAAAAAAABBBBBBBBBBBBBBBBCCCCCCCCCCCCCCCC";
+    static const uint32_t stream_begin[] = {0, 21, 0};
+    static const uint32_t stream_end[] = {3, 24, 3};
+    static const uint32_t type_begin[] = {3, 14, 3};
+    static const uint32_t type_end[] = {7, 18, 7};
+    static const uint32_t content_begin[] = {7, 9, 9};
+    static const uint32_t content_end[] = {11, 9, 9};
+    static const uint32_t nothing[] = {0, 24, 24};
+    static const uint32_t metadata_begin[] = {11, 1, 1};
+    static const uint32_t metadata_end[] = {12, 1, 1};
+    static const uint32_t data_begin[] = {12, 18, 12};
+    static const uint32_t data_end[] = {14, 21, 14};
+    static const uint32_t beyond[] = {14, 25, 14};
+    static const uint64_t head[] = {3, 2, UINT64_MAX, 127, 390, 401, 410, 417};
+    static const uint64_t head_of_least[] = {3, 2, UINT64_MAX, 127, 127, 127, 136, 143};
+    static const uint32_t lens[] = {2, 3, 2};
+    static const uint32_t rest_lens[] = {4, 0, 0, 0, 0, 0, 1, 0, 0};
+    uint8_t buffer[512];
+    size_t len = 77;
+    size_t i;
+    eventstore_page_t page = EVENTSTORE_PAGE_INIT;
+    const uint32_t all = EVENTSTORE_PACK_STREAMS | EVENTSTORE_PACK_REST;
+
+    page.count = 3;
+    page.position = page.stream_version = page.schema_version = numbers;
+    page.time_ns = times;
+    page.occurred_ns = occurred;
+    page.flags = flags;
+    page.tag_count = tag_counts;
+    page.id = page.correlation_id = page.causation_id = ids;
+    page.stream_begin = stream_begin;
+    page.stream_end = stream_end;
+    page.event_type_begin = type_begin;
+    page.event_type_end = type_end;
+    page.content_type_begin = content_begin;
+    page.content_type_end = content_end;
+    page.tags_begin = page.tags_end = nothing;
+    page.metadata_begin = metadata_begin;
+    page.metadata_end = metadata_end;
+    page.data_begin = data_begin;
+    page.data_end = data_end;
+    page.bytes = bytes;
+    page.bytes_len = 24;
+    memset(buffer, '.', sizeof buffer);
+
+    GIVES(INVALID, eventstore_page_pack(NULL, all, buffer, sizeof buffer, &len));
+    GIVES(INVALID, eventstore_page_pack(&page, all, buffer, sizeof buffer, NULL));
+    GIVES(INVALID, eventstore_page_pack(&page, all, NULL, 1, &len));
+    GIVES(INVALID, eventstore_page_pack(&page, 4, buffer, sizeof buffer, &len));
+    for (i = 0; i < BAD_COUNT; i++) {
+        page.struct_size = BAD_SIZES[i];
+        GIVES(INVALID, eventstore_page_pack(&page, all, buffer, sizeof buffer, &len));
+    }
+    page.struct_size = sizeof page;
+    GIVES(INVALID, eventstore_page_pack(&page, all, buffer, SIZE_MAX, &len));
+    for (i = 0; i < HUGE_COUNT; i++) {
+        page.count = HUGE_LENGTHS[i];
+        GIVES(INVALID, eventstore_page_pack(&page, all, buffer, sizeof buffer, &len));
+        page.count = 3;
+    }
+    page.causation_id = NULL;
+    GIVES(INVALID, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    page.causation_id = ids;
+    page.data_end = beyond;
+    GIVES(INVALID, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    page.data_end = data_end;
+    page.stream_begin = stream_end; /* Whether it is wanted or not. */
+    page.stream_end = stream_begin;
+    GIVES(INVALID, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    page.stream_begin = stream_begin;
+    page.stream_end = stream_end;
+    HOLDS(len == 77);
+    GIVES(DURALOG_E_BUFFER_TOO_SMALL, eventstore_page_pack(&page, all, buffer, 421, &len));
+    HOLDS(len == 422 && buffer[0] == '.');
+    GIVES(DURALOG_E_BUFFER_TOO_SMALL, eventstore_page_pack(&page, 0, NULL, 0, &len));
+    HOLDS(len == 148);
+
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, all, buffer, 422, &len));
+    HOLDS(len == 417 && memcmp(buffer, head, 64) == 0 && buffer[422] == '.');
+    HOLDS(memcmp(buffer + 64, numbers, 24) == 0 && memcmp(buffer + 88, numbers, 24) == 0);
+    HOLDS(memcmp(buffer + 112, lens, 12) == 0 && memcmp(buffer + 124, "\0\1\0", 3) == 0);
+    HOLDS(memcmp(buffer + 127, times, 24) == 0 && memcmp(buffer + 151, numbers, 24) == 0);
+    HOLDS(memcmp(buffer + 175, occurred, 24) == 0);
+    for (i = 0; i < 3; i++)
+        HOLDS(memcmp(buffer + 199 + 48 * i, ids, 48) == 0);
+    HOLDS(memcmp(buffer + 343, rest_lens, 36) == 0 && memcmp(buffer + 379, "abcdef", 6) == 0);
+    HOLDS(memcmp(buffer + 385, "textms-1\0s-2\0s-1Made\0SoldddDDDdd", 32) == 0);
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, 148, &len));
+    HOLDS(len == 143 && memcmp(buffer, head_of_least, 64) == 0);
+    HOLDS(memcmp(buffer + 127, "Made\0SoldddDDDdd", 16) == 0);
+    page.data_begin = type_begin;
+    page.data_end = type_end;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    memcpy(&len, buffer + 16, sizeof len);
+    HOLDS(len == 4);
+    page.count = 0;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, all, buffer, 64, &len));
+    HOLDS(len == 64);
+}
+
+static void types_that_are_too_many_are_packed_as_they_come(void)
+{
+    enum { COUNT = 258, TYPES_AT = 64 + 21 * COUNT };
+    static uint64_t zeros[2 * COUNT];
+    static uint32_t begin[COUNT];
+    static uint32_t end[COUNT];
+    static uint8_t bytes[2 * COUNT];
+    static uint8_t buffer[TYPES_AT + 3 * COUNT];
+    uint64_t head[8];
+    size_t len = 77;
+    uint32_t i;
+    eventstore_page_t page = EVENTSTORE_PAGE_INIT;
+
+    page.position = page.stream_version = page.time_ns = page.schema_version = zeros;
+    page.occurred_ns = (const int64_t *)zeros;
+    page.flags = page.tag_count = (const uint8_t *)zeros;
+    page.id = page.correlation_id = page.causation_id = (const uint8_t *)zeros;
+    page.stream_begin = page.stream_end = page.content_type_begin = page.content_type_end =
+        page.tags_begin = page.tags_end = page.metadata_begin = page.metadata_end =
+            page.data_begin = page.data_end = (const uint32_t *)zeros;
+    page.event_type_begin = begin;
+    page.event_type_end = end;
+    page.bytes = bytes;
+    page.bytes_len = sizeof bytes;
+    for (i = 0; i < COUNT; i++) {
+        bytes[2 * i] = (uint8_t)('a' + i % 16);
+        bytes[2 * i + 1] = (uint8_t)('a' + i / 16);
+        begin[i] = 2 * i;
+        end[i] = 2 * i + 2;
+    }
+    memset(buffer, '.', sizeof buffer);
+    page.count = 256;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    memcpy(head, buffer, sizeof head);
+    HOLDS(head[1] == 256 && buffer[64 + 20 * 256 + 255] == 255);
+    page.count = COUNT;
+    GIVES(DURALOG_OK, eventstore_page_pack(&page, 0, buffer, sizeof buffer, &len));
+    memcpy(head, buffer, sizeof head);
+    HOLDS(head[0] == COUNT && head[1] == 0 && head[2] == 0 && head[5] == TYPES_AT);
+    HOLDS(head[7] == TYPES_AT + 3 * COUNT - 1 && len == head[7]);
+    for (i = 0; i < COUNT; i++) {
+        HOLDS(buffer[64 + 20 * COUNT + i] == 0);
+        HOLDS(memcmp(buffer + TYPES_AT + 3 * i, bytes + 2 * i, 2) == 0);
+    }
+}
+
 static void facts_refuse(eventstore_t *store)
 {
     eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
@@ -706,6 +860,8 @@ int main(int argc, char **argv)
     columns_refuse(batch);
     append_refuses(store, batch);
     reading_refuses(store);
+    pages_are_packed_or_refused();
+    types_that_are_too_many_are_packed_as_they_come();
     following_refuses(store);
     facts_refuse(store);
     snapshots_refuse(store);

@@ -486,13 +486,14 @@ class Reading(Case):
                              [(e.position, e.stream, e.stream_version, e.type, e.data) for e in store.read(**selection)])
 
     def test_pages_that_end_anywhere_and_hold_anything_are_read_whole(self):
-        """Around the length of a page; types that are few, many, too many to be numbered, and with the separator in one."""
+        """Around the length of a page; types that are few, many, too many to be numbered, and with the separator in one;
+        more than the buffer has room for at first."""
         store = EventStore(self.path, sync="manual")
         self.addCleanup(store.close)
         expected = []
-        for size, kinds, data_len in ((1023, 1, 5), (1, 1, 5), (1, 1, 0), (1023, 256, 300), (1024, 257, 7), (2048, 1000, 8),
-                                      (63, 3, 9), (64, 3, 9), (65, 3, 9), (65, 3, None), (1024, 2, None)):
-            stream = f"s-{len(expected)}"
+        for size, kinds, data_len in ((511, 1, 5), (1, 1, 5), (1, 1, 0), (511, 256, 300), (512, 257, 7), (1024, 500, 8),
+                                      (31, 3, 9), (32, 3, 9), (33, 3, 9), (33, 3, None), (512, 2, None), (9, 2, 30000)):
+            stream = f"s-{len(expected)}" if kinds != 256 else "with\0in"
             types = [f"T{n % kinds}" if n % kinds else "a\0b" for n in range(size)]
             data = [bytes(n % 251 for _ in range(n % 13 if data_len is None else data_len)) for n in range(size)]
             store.append([NewEvent(stream, *both) for both in zip(types, data)])
@@ -519,7 +520,7 @@ class Reading(Case):
         library.eventstore_cursor_next_page = counted
         self.addCleanup(setattr, library, "eventstore_cursor_next_page", original)
         for selection, pages in (({"stream": "odd-1", "limit": 9}, 1), ({"stream": "none"}, 1), ({"to": 7}, 1),
-                                 ({"stream": "odd-1"}, 2), ({"category": "odd", "backward": True}, 3)):
+                                 ({"stream": "odd-1"}, 3), ({"category": "odd", "backward": True}, 5)):
             calls.clear()
             list(store.read(**selection))
             self.assertEqual(len(calls), pages, selection)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from array import array
-from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_uint64, c_void_p
+from ctypes import CDLL, addressof, byref, c_char, c_size_t, c_void_p
 from io import BytesIO
 from itertools import chain, repeat
-from operator import itemgetter
 from struct import Struct
 from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
@@ -21,16 +20,25 @@ from ._handles import Handle, last_error
 from ._records import Record
 
 PAGE_COUNT_MAX = 1024
-"""Records per call: the call costs some microseconds, and a page of small records stays in the cache."""
+"""Records per call at most. The call costs some microseconds."""
+
+_READ_COUNT = 512
+"""Records per call where many are read: small ones, and what is made of them, stay in the cache meanwhile."""
 
 RecordTuple = Tuple[int, int, bytes, bytes]
 """(seq, op, key, value)"""
 
-_MANY = 64
+_MANY = 32
 """Parts of one length that are taken at once."""
 
 _STRUCTS_MAX = 16
 """Lengths for which it is known how to do so."""
+
+_CAPACITY_FIRST = 1 << 16
+"""Enough for a stream of a hundred events."""
+
+_PACKED_HEAD = Struct("8Q")
+"""With which a page of events begins that was packed."""
 
 _SPARE_MAX = 4
 _SPARE_CAPACITY_MAX = 2 << 20
@@ -45,19 +53,18 @@ class Cutter:
 
     Where the parts of a column lie scattered, a slice for each is what costs most. So the library puts them
     one behind the other into a buffer that stays, and they are taken from there by loops that Python has in C:
-    `BytesIO.read` for each length, `str.split` at each separator, if all are of one length, `Struct` for
-    many at once, and where they are few that come again and again, `itemgetter`.
+    `BytesIO.read` for each length, `str.split` at each separator, and if all are of one length, `Struct` for
+    many at once. Of events, whose columns are many, the whole page is put there by one call.
     """
 
     def __init__(self, library: CDLL) -> None:
         self._library = library
         self._spans_join = library.duralog_spans_join
-        self._spans_number = library.duralog_spans_number
-        self._different = c_size_t()
-        self._out_different = byref(self._different)
+        self._page_pack = library.eventstore_page_pack
         self._len = c_size_t()
         self._out_len = byref(self._len)
         self._capacity = self._count_max = -1
+        self._make_room(_CAPACITY_FIRST, PAGE_COUNT_MAX)
         self._structs: Dict[int, Optional[Struct]] = {}
 
     @property
@@ -70,18 +77,30 @@ class Cutter:
         count = page.count
         if not self._join(page, begin, end, -1):
             return repeat(b"", count)
-        parts: List[bytes] = []
-        taken = 0
-        size = self._lens[0]
         lens = memoryview(self._lens)[:count]
-        if count >= _MANY and lens.tobytes() == lens[:1].tobytes() * count:
-            many = self._struct_of(size)
-            if many is not None:
-                taken = count - count % _MANY
-                for some in many.iter_unpack(self._view[:taken * size]):
-                    parts += some
-        self._buffer.seek(taken * size)
-        parts += map(self._buffer.read, lens[taken:].tolist())
+        if lens.tobytes() == lens[:1].tobytes() * count:
+            return self.equal_parts(0, count, lens[0])
+        return self.parts(0, lens)
+
+    def parts(self, at: int, lens: memoryview) -> List[bytes]:
+        """What lies one behind the other in the buffer, from there on."""
+        self._buffer.seek(at)
+        return list(map(self._buffer.read, lens.tolist()))
+
+    def equal_parts(self, at: int, count: int, size: int) -> Iterable[bytes]:
+        """The same if all are of one length."""
+        if not size:
+            return repeat(b"", count)
+        parts: List[bytes] = []
+        rest = count
+        many = self._struct_of(size) if count >= _MANY else None
+        if many is not None:
+            rest = count % _MANY
+            begin, at = at, at + (count - rest) * size
+            for some in many.iter_unpack(self._view[begin:at]):
+                parts += some
+        self._buffer.seek(at)
+        parts += map(self._buffer.read, repeat(size, rest))
         return parts
 
     def _struct_of(self, size: int) -> Optional[Struct]:
@@ -96,11 +115,6 @@ class Cutter:
             structs[size] = found
         return found
 
-    def uncut(self, page: Any, begin: int, end: int) -> Tuple[bytes, bytes]:
-        """All parts in one, and their lengths as 32-bit numbers."""
-        length = self._join(page, begin, end, -1)
-        return self._view[:length].tobytes(), memoryview(self._lens)[:page.count].tobytes()
-
     def text_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
         """The same as texts."""
         count = page.count
@@ -112,44 +126,62 @@ class Cutter:
             texts = [part.decode() for part in self.bytes_column(page, begin, end)]
         return texts
 
-    def few_texts_column(self, page: Any, begin: int, end: int) -> Iterable[str]:
-        """The same where few texts come again and again, so that one is made of each."""
-        count, bytes_len = page.count, page.bytes_len
-        if count < _MANY:
-            return self.text_column(page, begin, end)
-        self._make_room(count, bytes_len)
-        status = self._spans_number(page.bytes, bytes_len, begin, end, count, 0, self._address, self._capacity,
-                                    self._numbers_address, self._out_different, self._out_len)
+    def pack(self, page: Any, flags: int) -> Tuple[int, ...]:
+        """Puts a page of events into the buffer, all of it; gives the numbers with which it begins there."""
+        where = byref(page)
+        status = self._page_pack(where, flags, self._address, self._capacity, self._out_len)
+        if status == _native.DURALOG_E_BUFFER_TOO_SMALL:
+            needed = self._len.value
+            self._make_room(needed + needed // 8, 0)
+            status = self._page_pack(where, flags, self._address, self._capacity, self._out_len)
         if status < 0:
             raise last_error(self._library, status)
-        if status == _native.DURALOG_OK:
-            texts = str(self._view[:self._len.value], "utf-8").split("\0")
-            if len(texts) == self._different.value:  # none of them has the separator in it
-                found: Tuple[str, ...] = itemgetter(*memory_at(self._numbers_address)[:count])(texts)
-                return found
-        return self.text_column(page, begin, end)
+        return _PACKED_HEAD.unpack_from(self._view)
+
+    def u64(self, at: int, count: int) -> List[int]:
+        """Numbers that lie in the buffer, from there on."""
+        return self._u64[at // 8:at // 8 + count].tolist()
+
+    def dense(self, at: int, count: int) -> Sequence[int]:
+        """The same of numbers that ascend, or descend, each of them once; most often without gaps."""
+        first = self._u64[at // 8]
+        if self._u64[at // 8 + count - 1] - first == count - 1:
+            return range(first, first + count)
+        return self.u64(at, count)
+
+    def u32(self, at: int, count: int) -> memoryview:
+        """Numbers of 32 bits, as long as nothing else is put into the buffer."""
+        return self._u32[at // 4:at // 4 + count]
+
+    def copy(self, begin: int, end: int) -> bytes:
+        """A part of the buffer."""
+        return self._view[begin:end].tobytes()
+
+    def texts(self, begin: int, end: int, count: int) -> Optional[List[str]]:
+        """Texts with a NUL between two; None if one of them has a NUL in it, so that they can't be told apart."""
+        texts = str(self._view[begin:end], "utf-8").split("\0")
+        return texts if len(texts) == count else None
 
     def _join(self, page: Any, begin: int, end: int, separator: int) -> int:
         count, bytes_len = page.count, page.bytes_len
-        self._make_room(count, bytes_len)
+        self._make_room(bytes_len + count, count)
         status = self._spans_join(page.bytes, bytes_len, begin, end, count, separator, self._address, self._capacity,
                                   self._lens_address, self._out_len)
         if status < 0:
             raise last_error(self._library, status)
         return self._len.value
 
-    def _make_room(self, count: int, bytes_len: int) -> None:
-        if bytes_len + count > self._capacity:
-            self._capacity = bytes_len + count
+    def _make_room(self, capacity: int, count: int) -> None:
+        if capacity > self._capacity:
+            self._capacity = capacity + -capacity % 8
             self._buffer = BytesIO(bytes(self._capacity))
             self._view = self._buffer.getbuffer()  # as long as it is there, the buffer stays where it is
+            self._u64, self._u32 = self._view.cast("Q"), self._view.cast("I")
             self._address = addressof(c_char.from_buffer(self._view))
         if count > self._count_max:
             self._count_max = count
             self._lens = array("I", bytes(4 * count))
             self._lens_address = self._lens.buffer_info()[0]
-            self._numbers = array("B", bytes(count))
-            self._numbers_address = self._numbers.buffer_info()[0]
 
 
 _spare_cutters: List[Cutter] = []
@@ -207,7 +239,7 @@ class Pages(Handle):
         return False
 
     def _take_copy(self, pointer: int, form: Any, out: List[Any]) -> int:
-        status: int = self._next_page(pointer, PAGE_COUNT_MAX, byref(self._page))
+        status: int = self._next_page(pointer, _READ_COUNT, byref(self._page))
         if status == _native.DURALOG_OK:
             out.append(cut(self._library, self._page, form))
         return status
@@ -260,16 +292,8 @@ def u64_column(address: int, count: int) -> List[int]:
     return memoryview(memory_at(address)[:8 * count]).cast("Q").tolist()
 
 
-def dense_column(address: int, count: int) -> Sequence[int]:
-    """The same of numbers that ascend, or descend, each of them once; most often without gaps."""
-    first = c_uint64.from_address(address).value
-    if c_uint64.from_address(address + 8 * (count - 1)).value - first == count - 1:
-        return range(first, first + count)
-    return u64_column(address, count)
-
-
-def u32_column(column: bytes) -> List[int]:
-    return memoryview(column).cast("I").tolist()
+def u32_column(address: int, count: int) -> List[int]:
+    return memoryview(memory_at(address)[:4 * count]).cast("I").tolist()
 
 
 new_tuple: Any = tuple.__new__  # what Record(*fields) comes to, without a Python frame

@@ -20,10 +20,12 @@ from ctypes import c_char_p, c_void_p, cast, string_at
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, repeat
+from operator import itemgetter
+from struct import Struct
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
-from ._cursor import PAGE_COUNT_MAX, Cutter, dense_column, memory_at, new_tuple, u64_column
+from ._cursor import PAGE_COUNT_MAX, Cutter, memory_at, new_tuple, u32_column, u64_column
 from ._errors import InvalidArgument, TooLarge
 from ._records import BytesLike, time_of, to_bytes, unsigned
 
@@ -44,10 +46,9 @@ Time = Union[datetime.datetime, int]
 
 _NO_ID = bytes(16)
 _INDEXES = tuple(range(PAGE_COUNT_MAX))
-_PLAIN_FLAGS = bytes(flags for flags in range(256) if not flags & (
-    _native.EVENTSTORE_EVENT_OCCURRED | _native.EVENTSTORE_EVENT_CORRELATION | _native.EVENTSTORE_EVENT_CAUSATION
-    | _native.EVENTSTORE_EVENT_METADATA))
-"""Flags of events that have nothing of what few events have."""
+_PACK_ALL = _native.EVENTSTORE_PACK_STREAMS | _native.EVENTSTORE_PACK_REST
+_DIFFERENT = (1 << 64) - 1
+"""As the length of data: not all are of one."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -74,39 +75,40 @@ class NewEvent(NamedTuple):
     content_type: str = ""
 
 
-class _Parts:
-    """Texts or bytes of a page, cut when one of them is asked for."""
+class _Rest:
+    """What is rarely asked for of the events of a page, as `eventstore_page_pack` says, and cut when it is asked for."""
 
-    __slots__ = ("_joined", "_lens", "_parts")
+    __slots__ = ("columns", "count", "_parts")
 
-    def __init__(self, joined: bytes, lens: bytes) -> None:
-        self._joined = joined
-        self._lens = lens
-        self._parts: Optional[List[bytes]] = None
+    def __init__(self, columns: bytes, count: int) -> None:
+        self.columns = columns
+        self.count = count
+        self._parts: Optional[List[List[bytes]]] = None
 
-    def __getitem__(self, index: int) -> bytes:
+    def id_bytes(self, column: int, index: int) -> bytes:
+        at = column * self.count + 16 * index
+        return self.columns[at:at + 16]
+
+    def part(self, column: int, index: int) -> bytes:
+        """Of content types, tags and metadata, one after the other."""
         parts = self._parts
         if parts is None:  # two threads may both do this: they get the same
-            parts = self._parts = list(map(BytesIO(self._joined).read, memoryview(self._lens).cast("I")))
-        return parts[index]
+            count = self.count
+            source = BytesIO(self.columns)
+            lens = memoryview(self.columns)[_LENS * count:_FLAGS * count].cast("I").tolist()
+            source.seek(_REST_SIZE * count)
+            parts = self._parts = [list(map(source.read, lens[begin:begin + count]))
+                                   for begin in range(0, 3 * count, count)]
+        return parts[column][index]
 
 
-class _Rest:
-    """What is rarely asked for of the events of a page, as it stood in the page. None: no event has it."""
-
-    __slots__ = ("flags", "ids", "times", "schema_versions", "occurred", "correlation_ids", "causation_ids", "metadata",
-                 "tags", "content_types")
-
-    flags: bytes
-    ids: bytes
-    times: Sequence[int]
-    schema_versions: Sequence[int]
-    occurred: Optional[Sequence[int]]
-    correlation_ids: Optional[bytes]
-    causation_ids: Optional[bytes]
-    metadata: "Union[_Parts, Sequence[bytes], None]"
-    tags: "Union[_Parts, Sequence[bytes], None]"
-    content_types: "Union[_Parts, Sequence[bytes], None]"
+# Columns of the rest, each from its number times the count of events on.
+_TIME, _SCHEMA_VERSION, _OCCURRED, _ID, _CORRELATION, _CAUSATION, _LENS, _FLAGS, _REST_SIZE = (
+    0, 8, 16, 24, 40, 56, 72, 84, 86)
+_CONTENT_TYPES, _TAGS, _METADATA = 0, 1, 2
+_REST_OF_ONE = Struct("=QQq16s16s16sIIIBB")
+_u64_from = Struct("Q").unpack_from
+_i64_from = Struct("q").unpack_from
 
 
 class _Layout(NamedTuple):
@@ -159,25 +161,24 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def metadata(self) -> bytes:
         """What was said about the event."""
-        column = self._rest.metadata
-        return b"" if column is None else column[self._index]
+        return self._rest.part(_METADATA, self._index)
 
     @property
     def tags(self) -> Tuple[str, ...]:
         """Its tags, in ascending order."""
-        column = self._rest.tags
-        return () if column is None else tags_of(column[self._index])
+        return tags_of(self._rest.part(_TAGS, self._index))
 
     @property
     def content_type(self) -> str:
         """Media type of the data; empty: not said."""
-        column = self._rest.content_types
-        return "" if column is None else column[self._index].decode()
+        return self._rest.part(_CONTENT_TYPES, self._index).decode()
 
     @property
     def schema_version(self) -> int:
         """The application's number for the form of the data; 0: not said."""
-        return self._rest.schema_versions[self._index]
+        rest = self._rest
+        number: int = _u64_from(rest.columns, _SCHEMA_VERSION * rest.count + 8 * self._index)[0]
+        return number
 
     @property
     def id(self) -> uuid.UUID:
@@ -187,8 +188,7 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def id_bytes(self) -> bytes:
         """The same in 16 bytes."""
-        at = 16 * self._index
-        return self._rest.ids[at:at + 16]
+        return self._rest.id_bytes(_ID, self._index)
 
     @property
     def correlation_id(self) -> Optional[uuid.UUID]:
@@ -199,7 +199,8 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def correlation_id_bytes(self) -> Optional[bytes]:
         """The same in 16 bytes."""
-        return self._id_of(self._rest.correlation_ids, _native.EVENTSTORE_EVENT_CORRELATION)
+        has = self.flags & _native.EVENTSTORE_EVENT_CORRELATION
+        return self._rest.id_bytes(_CORRELATION, self._index) if has else None
 
     @property
     def causation_id(self) -> Optional[uuid.UUID]:
@@ -210,13 +211,8 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def causation_id_bytes(self) -> Optional[bytes]:
         """The same in 16 bytes."""
-        return self._id_of(self._rest.causation_ids, _native.EVENTSTORE_EVENT_CAUSATION)
-
-    def _id_of(self, column: Optional[bytes], flag: int) -> Optional[bytes]:
-        if column is None or not self.flags & flag:
-            return None
-        at = 16 * self._index
-        return column[at:at + 16]
+        has = self.flags & _native.EVENTSTORE_EVENT_CAUSATION
+        return self._rest.id_bytes(_CAUSATION, self._index) if has else None
 
     @property
     def time(self) -> datetime.datetime:
@@ -226,7 +222,9 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def time_ns(self) -> int:
         """The same in nanoseconds since 1970-01-01 UTC."""
-        return self._rest.times[self._index]
+        rest = self._rest
+        number: int = _u64_from(rest.columns, _TIME * rest.count + 8 * self._index)[0]
+        return number
 
     @property
     def occurred(self) -> Optional[datetime.datetime]:
@@ -237,13 +235,17 @@ class Event(tuple):  # type: ignore[type-arg]
     @property
     def occurred_ns(self) -> Optional[int]:
         """The same in nanoseconds since 1970-01-01 UTC."""
-        column = self._rest.occurred
-        return column[self._index] if column is not None and self.flags & _native.EVENTSTORE_EVENT_OCCURRED else None
+        if not self.flags & _native.EVENTSTORE_EVENT_OCCURRED:
+            return None
+        rest = self._rest
+        number: int = _i64_from(rest.columns, _OCCURRED * rest.count + 8 * self._index)[0]
+        return number
 
     @property
     def flags(self) -> int:
         """EVENTSTORE_EVENT_* of the C face."""
-        return self._rest.flags[self._index]
+        rest = self._rest
+        return rest.columns[_FLAGS * rest.count + self._index]
 
     @property
     def has_own_id(self) -> bool:
@@ -275,11 +277,10 @@ class Event(tuple):  # type: ignore[type-arg]
 
     def __reduce__(self) -> Tuple[Any, ...]:
         # To other processes, and into copies, it goes without the page that it is of.
-        tags, content_types = self._rest.tags, self._rest.content_types
+        part, index = self._rest.part, self._index
         return _event, (self.position, self.stream, self.stream_version, self.type, self.data, self.flags, self.id_bytes,
                         self.time_ns, self.schema_version, self.occurred_ns or 0, self.correlation_id_bytes or _NO_ID,
-                        self.causation_id_bytes or _NO_ID, self.metadata, b"" if tags is None else tags[self._index],
-                        b"" if content_types is None else content_types[self._index])
+                        self.causation_id_bytes or _NO_ID, self.metadata, part(_TAGS, index), part(_CONTENT_TYPES, index))
 
 
 _EVENT_FIELDS = ("position", "stream", "stream_version", "type", "data", "metadata", "tags", "id_bytes", "time_ns",
@@ -572,61 +573,51 @@ def signed(value: int, what: str) -> int:
 def event_tuples_of(page: _native.eventstore_page_t, cutter: Cutter,
                     stream: Optional[str] = None) -> Iterator[EventTuple]:
     """(position, stream, stream_version, type, data) of each; stream: of all of them, if that is known."""
-    return zip(*_first_columns(page, cutter, stream))
+    head = cutter.pack(page, _native.EVENTSTORE_PACK_STREAMS if stream is None else 0)
+    return zip(*_first_columns(page, cutter, head, stream))
 
 
 def events_of(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str] = None) -> Iterator[Event]:
     """An `Event` of each."""
-    fields = zip(*_first_columns(page, cutter, stream), repeat(_rest_of(page, cutter)), _INDEXES)
-    return map(Event, fields)
+    head = cutter.pack(page, _PACK_ALL if stream is None else _native.EVENTSTORE_PACK_REST)
+    rest = _Rest(cutter.copy(head[3], head[4]), head[0])
+    return map(Event, zip(*_first_columns(page, cutter, head, stream), repeat(rest), _INDEXES))
 
 
-def _first_columns(page: _native.eventstore_page_t, cutter: Cutter, stream: Optional[str]) -> Tuple[Iterable[Any], ...]:
-    size = page.count
-    streams: Iterable[str]
+def _first_columns(page: _native.eventstore_page_t, cutter: Cutter, head: Tuple[int, ...],
+                   stream: Optional[str]) -> Tuple[Iterable[Any], ...]:
+    """What every program asks for, of a page that was just packed."""
+    count, types_count, data_len, _, streams_at, types_at, data_at, _ = head
+    # Behind the head of 64 bytes: positions and versions of 8 bytes each, lengths of data of 4, numbers of types.
+    versions_at, lens_at, numbers_at = 64 + 8 * count, 64 + 16 * count, 64 + 20 * count
+    streams: Optional[Iterable[str]]
     if stream is None:
-        streams = cutter.text_column(page, page.stream_begin, page.stream_end)
-        versions: Sequence[int] = u64_column(page.stream_version, size)
+        streams, versions = cutter.texts(streams_at, types_at, count), cutter.u64(versions_at, count)
+        if streams is None:
+            streams = _texts_with_nul(page, page.stream_begin, page.stream_end)
     else:
-        streams, versions = repeat(stream, size), dense_column(page.stream_version, size)
-    return (dense_column(page.position, size), streams, versions,
-            cutter.few_texts_column(page, page.event_type_begin, page.event_type_end),
-            cutter.bytes_column(page, page.data_begin, page.data_end))
+        streams, versions = repeat(stream, count), cutter.dense(versions_at, count)
+    types: Optional[Iterable[str]]
+    texts = types = cutter.texts(types_at, data_at, types_count or count)
+    if texts is None:
+        types = _texts_with_nul(page, page.event_type_begin, page.event_type_end)
+    elif types_count == 1:
+        types = repeat(texts[0], count)
+    elif types_count:  # 0: they are too many to be numbered
+        types = itemgetter(*cutter.copy(numbers_at, numbers_at + count))(texts)
+    data: Iterable[bytes]
+    if data_len == _DIFFERENT:
+        data = cutter.parts(data_at, cutter.u32(lens_at, count))
+    else:
+        data = cutter.equal_parts(data_at, count, data_len)
+    return cutter.dense(64, count), streams, versions, types, data
 
 
-def _rest_of(page: _native.eventstore_page_t, cutter: Cutter) -> _Rest:
-    """A copy of the columns that are not cut yet."""
-    size = page.count
-    rest = _Rest()
-    rest.flags = memory_at(page.flags)[:size]
-    flags = rest.flags.translate(None, _PLAIN_FLAGS)
-    any_flags = 0
-    while flags:
-        any_flags |= flags[0]
-        flags = flags.translate(None, flags[:1])
-    rest.ids = memory_at(page.id)[:16 * size]
-    rest.times = memoryview(memory_at(page.time_ns)[:8 * size]).cast("Q")
-    rest.schema_versions = memoryview(memory_at(page.schema_version)[:8 * size]).cast("Q")
-    rest.occurred = rest.correlation_ids = rest.causation_ids = rest.metadata = rest.tags = None
-    if any_flags & _native.EVENTSTORE_EVENT_OCCURRED:
-        rest.occurred = memoryview(memory_at(page.occurred_ns)[:8 * size]).cast("q")
-    if any_flags & _native.EVENTSTORE_EVENT_CORRELATION:
-        rest.correlation_ids = memory_at(page.correlation_id)[:16 * size]
-    if any_flags & _native.EVENTSTORE_EVENT_CAUSATION:
-        rest.causation_ids = memory_at(page.causation_id)[:16 * size]
-    if any_flags & _native.EVENTSTORE_EVENT_METADATA:
-        rest.metadata = _parts(cutter, page, page.metadata_begin, page.metadata_end)
-    if memory_at(page.tag_count)[:size].strip(b"\0"):
-        rest.tags = _parts(cutter, page, page.tags_begin, page.tags_end)
-    rest.content_types = _parts(cutter, page, page.content_type_begin, page.content_type_end)
-    return rest
-
-
-def _parts(cutter: Cutter, page: Any, begin: int, end: int) -> Optional[_Parts]:
-    size = 4 * page.count
-    if memory_at(begin)[:size] == memory_at(end)[:size]:
-        return None
-    return _Parts(*cutter.uncut(page, begin, end))
+def _texts_with_nul(page: _native.eventstore_page_t, begin: int, end: int) -> List[str]:
+    """Texts of a page of which one has a NUL in it."""
+    joined = memory_at(page.bytes)[:page.bytes_len]
+    count = page.count
+    return [joined[begin:end].decode() for begin, end in zip(u32_column(begin, count), u32_column(end, count))]
 
 
 def tags_of(packed: bytes) -> Tuple[str, ...]:
@@ -658,10 +649,9 @@ def _event(position: int, stream: str, stream_version: int, type: str, data: byt
            time_ns: int, schema_version: int, occurred_ns: int, correlation_id: bytes, causation_id: bytes,
            metadata: bytes, tags: bytes, content_type: bytes) -> Event:
     """An event by itself: of a page of one."""
-    rest = _Rest()
-    rest.flags, rest.ids, rest.times, rest.schema_versions = bytes([flags]), id_bytes, (time_ns,), (schema_version,)
-    rest.occurred, rest.correlation_ids, rest.causation_ids = (occurred_ns,), correlation_id, causation_id
-    rest.metadata, rest.tags, rest.content_types = (metadata,), (tags,), (content_type,)
+    columns = _REST_OF_ONE.pack(time_ns, schema_version, occurred_ns, id_bytes, correlation_id, causation_id,
+                                len(content_type), len(tags), len(metadata), flags, len(tags_of(tags)))
+    rest = _Rest(b"".join((columns, content_type, tags, metadata)), 1)
     return Event((position, stream, stream_version, type, data, rest, 0))
 
 

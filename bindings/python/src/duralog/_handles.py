@@ -92,7 +92,7 @@ class Handle:
         if os.getpid() != self._process:
             return  # made by fork: the handle is the parent's, and nothing of it may be touched here
         users, thread = self._users, threading.get_ident()
-        while any(user != thread for user in tuple(users)):
+        while users and any(user != thread for user in tuple(users)):
             time.sleep(WAIT_SECONDS)
         if thread in users and self._interrupts_a_call():
             self._left_to_call = True

@@ -69,7 +69,7 @@ class _Sized(Structure):
     """A struct that begins with struct_size: made with it set and all else zero, as by ..._INIT."""
 
     def __init__(self) -> None:
-        super().__init__(ctypes.sizeof(type(self)))
+        self.struct_size = ctypes.sizeof(self)
 
 
 class duralog_error_t(_Sized):
@@ -504,6 +504,11 @@ class eventstore_page_t(_Sized):
     ]
 
 
+# == A page of events in one run of bytes ======================================================
+
+EVENTSTORE_PACK_STREAMS = 1
+EVENTSTORE_PACK_REST = 2
+
 # == Following events ==========================================================================
 
 EVENTSTORE_FROM_BEGINNING = 0
@@ -687,6 +692,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # tags, tags_len, at, out_tag, out_tag_len
     "eventstore_tag_next": (duralog_status_t, [c_char_p, c_size_t, POINTER(c_size_t), POINTER(c_void_p),
                                                POINTER(c_size_t)]),
+    # page, flags, buffer, capacity, out_len
+    "eventstore_page_pack": (duralog_status_t, [POINTER(eventstore_page_t), c_uint32, c_void_p, c_size_t,
+                                                POINTER(c_size_t)]),
     # store, read, from, after, saved_name, saved_name_len, out_subscription
     "eventstore_subscribe": (duralog_status_t, [eventstore_t_p, POINTER(eventstore_read_t), c_uint32, c_uint64,
                                                 c_char_p, c_size_t, POINTER(eventstore_subscription_t_p)]),
