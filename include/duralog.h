@@ -947,35 +947,6 @@ duralog_status_t duralog_spans_join(const uint8_t *bytes,
                                     uint32_t *out_lens,
                                     size_t *out_len);
 
-/**
- * Copies the different ones of such parts, each once, in the order in which they come first, and says
- * which of them each part is: for columns in which few texts come again and again, such as event types, so
- * that a language that makes an object of each makes only these.
- *
- * bytes, bytes_len, begin, end, count: as for duralog_spans_join.
- * separator, buffer, capacity: likewise.
- * out_numbers: for each part, which of the different ones it is, from 0; place for count bytes.
- * out_different: how many different ones.
- * out_len: length of all that was copied.
- *
- * Returns as duralog_spans_join does;
- * DURALOG_E_BUFFER_TOO_SMALL: also out_len is not written;
- * DURALOG_END: too many are different, 257 at the latest. What was written means nothing.
- *
- * Callable at any time, from any thread.
- */
-duralog_status_t duralog_spans_number(const uint8_t *bytes,
-                                      size_t bytes_len,
-                                      const uint32_t *begin,
-                                      const uint32_t *end,
-                                      size_t count,
-                                      int separator,
-                                      uint8_t *buffer,
-                                      size_t capacity,
-                                      uint8_t *out_numbers,
-                                      size_t *out_different,
-                                      size_t *out_len);
-
 /* == Statistics ================================================================================ */
 
 /**

@@ -4,10 +4,11 @@
 #![allow(unsafe_code, reason = "exports a C symbol that takes pointers")]
 
 use super::args::{self, Out};
+use super::different::Different;
 use super::eventstore_cursor::eventstore_page_t;
 use super::guard::guard;
 use super::sized;
-use super::spans::{joined_len, Different};
+use super::spans::joined_len;
 use super::status::{duralog_status_t, OK};
 use crate::error::{Error, ErrorKind, Result};
 use std::mem::MaybeUninit;
@@ -280,7 +281,7 @@ impl<'a> Page<'a> {
         let mut different = Different::new(types.bytes);
         let column = packer.take(self.count);
         for (place, span) in column.iter_mut().zip(types.spans()) {
-            let Some((number, _)) = different.number_of(types.get(span), span) else {
+            let Some(number) = different.number_of(types.get(span), span) else {
                 column.fill(MaybeUninit::new(0));
                 return None;
             };

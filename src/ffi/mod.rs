@@ -58,6 +58,7 @@ pub mod version;
 pub mod wal;
 
 mod args;
+mod different;
 mod eventstore_draft;
 mod guard;
 mod handle;

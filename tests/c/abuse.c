@@ -441,80 +441,6 @@ static void parts_are_joined_or_refused(void)
     HOLDS(len == 0);
 }
 
-static void different_parts_are_numbered_or_refused(void)
-{
-    static const uint8_t bytes[] = "abcabcdabc";
-    static const uint32_t begin[] = {3, 0, 6, 7, 9, 9};
-    static const uint32_t end[] = {6, 3, 6, 10, 10, 9};
-    static const uint32_t beyond[] = {6, 3, 6, 10, 11, 9};
-    uint8_t many[257 * 2];
-    uint32_t many_begin[258];
-    uint32_t many_end[258];
-    uint8_t buffer[1024];
-    uint8_t numbers[258];
-    size_t different = 77;
-    size_t len = 78;
-    uint32_t i;
-
-    memset(buffer, '.', sizeof buffer);
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, beyond, 6, -1, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, end, begin, 6, -1, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(NULL, 10, begin, end, 6, -1, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, NULL, end, 6, -1, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, NULL, 6, -1, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, end, 6, 256, buffer, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, end, 6, -1, NULL, 16, numbers,
-                                        &different, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, end, 6, -1, buffer, 16, NULL,
-                                        &different, &len));
-    GIVES(INVALID,
-          duralog_spans_number(bytes, 10, begin, end, 6, -1, buffer, 16, numbers, NULL, &len));
-    GIVES(INVALID, duralog_spans_number(bytes, 10, begin, end, 6, -1, buffer, 16, numbers,
-                                        &different, NULL));
-    memset(buffer, '.', sizeof buffer);
-    GIVES(DURALOG_E_BUFFER_TOO_SMALL,
-          duralog_spans_number(bytes, 10, begin, end, 6, '|', buffer, 5, numbers, &different, &len));
-    HOLDS(different == 77 && len == 78 && buffer[5] == '.');
-
-    /* "abc" three times, nothing twice, "c". */
-    GIVES(DURALOG_OK,
-          duralog_spans_number(bytes, 10, begin, end, 6, '|', buffer, 6, numbers, &different, &len));
-    HOLDS(different == 3 && len == 6 && memcmp(buffer, "abc||c.", 7) == 0);
-    HOLDS(memcmp(numbers, "\0\0\1\0\2\1", 6) == 0);
-    GIVES(DURALOG_OK,
-          duralog_spans_number(bytes, 10, begin, end, 6, -1, buffer, 4, numbers, &different, &len));
-    HOLDS(different == 3 && len == 4 && memcmp(buffer, "abcc", 4) == 0);
-    GIVES(DURALOG_OK,
-          duralog_spans_number(NULL, 0, NULL, NULL, 0, 0, NULL, 0, NULL, &different, &len));
-    HOLDS(different == 0 && len == 0);
-
-    for (i = 0; i < 258; i++) {
-        const uint32_t part = i < 257 ? i : 0;
-        many[2 * part] = (uint8_t)(part % 256);
-        many[2 * part + 1] = (uint8_t)(part / 256);
-        many_begin[i] = 2 * part;
-        many_end[i] = 2 * part + 2;
-    }
-    GIVES(DURALOG_OK, duralog_spans_number(many, sizeof many, many_begin, many_end, 256, -1, buffer,
-                                           512, numbers, &different, &len));
-    HOLDS(different == 256 && len == 512 && memcmp(buffer, many, 512) == 0);
-    for (i = 0; i < 256; i++)
-        HOLDS(numbers[i] == i);
-    GIVES(DURALOG_END, duralog_spans_number(many, sizeof many, many_begin, many_end, 258, -1, buffer,
-                                            1024, numbers, &different, &len));
-    many_begin[256] = 0; /* and not one more: */
-    many_end[256] = 2;
-    GIVES(DURALOG_OK, duralog_spans_number(many, sizeof many, many_begin, many_end, 258, -1, buffer,
-                                           512, numbers, &different, &len));
-    HOLDS(different == 256 && numbers[256] == 0 && numbers[257] == 0);
-}
-
 static void rest_refuses(wal_t *wal)
 {
     static const uint32_t bad_sizes[] = {0, 1, 8, 4097, UINT32_MAX};
@@ -570,7 +496,6 @@ int main(int argc, char **argv)
     last_error_sizes();
     open_refuses(path, absent);
     parts_are_joined_or_refused();
-    different_parts_are_numbered_or_refused();
 
     GIVES(DURALOG_OK, wal_open(path, NULL, &wal));
     if (wal == NULL)

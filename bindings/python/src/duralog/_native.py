@@ -620,9 +620,6 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     # bytes, bytes_len, begin, end, count, separator, buffer, capacity, out_lens, out_len
     "duralog_spans_join": (duralog_status_t, [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_int, c_void_p, c_size_t,
                                               c_void_p, POINTER(c_size_t)]),
-    # bytes, bytes_len, begin, end, count, separator, buffer, capacity, out_numbers, out_different, out_len
-    "duralog_spans_number": (duralog_status_t, [c_void_p, c_size_t, c_void_p, c_void_p, c_size_t, c_int, c_void_p, c_size_t,
-                                                c_void_p, POINTER(c_size_t), POINTER(c_size_t)]),
     "wal_stat": (duralog_status_t, [wal_t_p, POINTER(wal_stat_t)]),
     "wal_recovery_report": (duralog_status_t, [wal_t_p, POINTER(wal_recovery_report_t)]),
     # path, callback, user_data, out_report
