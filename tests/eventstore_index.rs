@@ -333,6 +333,39 @@ fn a_place_that_changed_since_it_was_checked_changes_no_answer() {
     }
 }
 
+/// A mapped index gives single places of blocks that nobody has checked: what is wrong with one, the record
+/// tells that it leads to.
+#[test]
+fn a_place_that_is_damaged_before_it_is_first_read_changes_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let mut options = options(400);
+    options.mapped = true;
+    let store = EventStore::open(&path, &options).unwrap();
+    for batch in 0..40 {
+        append(&store, batch * 10, 10);
+    }
+    store.close().unwrap();
+    let store = EventStore::open(&path, &options).unwrap();
+    let before = answers(&store);
+    store.close().unwrap();
+    let run = std::fs::read_dir(path.join("index")).unwrap().next();
+    let run = run.unwrap().unwrap().path();
+    let sound = std::fs::read(&run).unwrap();
+    for byte in 0..26 {
+        for mask in [1, 0x80] {
+            let mut damaged = sound.clone();
+            damaged[4096 + 6 + byte] ^= mask;
+            std::fs::write(&run, &damaged).unwrap();
+            let store = EventStore::open(&path, &options).unwrap();
+            assert!(answers(&store) == before, "byte {byte}, mask {mask:#x}");
+            let now = std::fs::read(&run).unwrap();
+            assert!(now != damaged, "byte {byte}, mask {mask:#x}: not noticed");
+            store.close().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_mapping_does_not_keep_from_seeing_what_was_appended_since() {
     let dir = tempfile::tempdir().unwrap();

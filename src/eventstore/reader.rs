@@ -40,7 +40,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Files kept open; mappings are kept beyond the file they are of, and cost less.
 const FILES_MAX: usize = 128;
 const MAPPINGS_MAX: usize = 4096;
-/// Events that are announced to the file before they are read.
+/// Events that are announced to the file before they are read, at least; and how many of them together.
 const AHEAD: usize = 8;
 
 /// The files of the log, open for reading at any place.
@@ -231,8 +231,65 @@ pub struct EventPage {
     places: Vec<Place>,
     /// The length of the record read last: the next one is like it more often than not.
     guess: Option<u64>,
+    ahead: Ahead,
+}
+
+/// The files that events are read from, one after the other, and how far they are announced to them.
+#[derive(Debug, Default)]
+struct Ahead {
     /// The file read last, and those behind it of which something was announced.
     open: VecDeque<OpenFile>,
+    /// Index of the first place of the page that is not announced.
+    announced: usize,
+}
+
+impl Ahead {
+    /// A page begins.
+    fn begin(&mut self) {
+        // The last segment may have got a successor since.
+        self.open.retain(|open| open.end.is_some());
+        self.announced = 0;
+    }
+
+    /// The file of the event that is read next.
+    fn file_of(&mut self, files: &Files, lsn: Lsn) -> Result<&OpenFile> {
+        while self.open.front().is_some_and(|open| !open.holds(lsn)) {
+            self.open.pop_front();
+        }
+        if self.open.is_empty() {
+            self.open.push_back(files.file_of(lsn)?);
+        }
+        let none = || Error::new(ErrorKind::Internal, "a file that was just found is gone");
+        self.open.front().ok_or_else(none)
+    }
+
+    /// Announces to their mapped files the events that are read soon, from `first` on, AHEAD of them
+    /// together: one behind the other, they are fetched at the same time, and so are the pages in which
+    /// they are found. In between a processor would wait for each.
+    fn announce(&mut self, files: &Files, places: &[Place], first: usize, guess: usize) {
+        if first + AHEAD < self.announced {
+            return;
+        }
+        let from = self.announced.max(first);
+        self.announced = first + 2 * AHEAD;
+        let soon = places.get(from..).unwrap_or_default().iter();
+        for place in soon.take(self.announced - from) {
+            let lsn = Lsn(place.lsn);
+            if self.open.back().is_none_or(|open| !open.holds(lsn)) {
+                match files.file_of(lsn) {
+                    Ok(next) => self.open.push_back(next),
+                    // Who reads it says why.
+                    Err(_) => return,
+                }
+            }
+            let Some(open) = self.open.back() else {
+                return;
+            };
+            if let Some(offset) = open.header.offset_of(lsn) {
+                open.file.expect(offset, guess);
+            }
+        }
+    }
 }
 
 impl EventPage {
@@ -279,7 +336,7 @@ impl EventPage {
     fn retire(&mut self) -> bool {
         self.clear();
         // A file that is held here could not be closed.
-        self.open.clear();
+        self.ahead.open.clear();
         self.bytes.bytes.len() <= 2 * PAGE_BYTES_MAX
     }
 
@@ -305,8 +362,8 @@ impl EventPage {
 
     fn fill_once(&mut self, catalog: &Catalog, files: &Files, positions: &[u64]) -> Result<()> {
         self.clear();
-        // The last segment may have got a successor since.
-        self.open.retain(|open| open.end.is_some());
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.begin();
         let mut places = std::mem::take(&mut self.places);
         let found = catalog.ask(|snapshot| {
             places.clear();
@@ -316,7 +373,7 @@ impl EventPage {
         let mut index = 0;
         let mut outcome = found;
         while outcome.is_ok() && index < positions.len() && self.bytes.len < PAGE_BYTES_MAX {
-            match self.read_together(files, positions, &places, index) {
+            match self.read_together(files, &mut ahead, positions, &places, index) {
                 Ok(behind) => index = behind,
                 // What was read before is good; the error comes again with the next page.
                 Err(_) if !self.is_empty() => break,
@@ -324,6 +381,7 @@ impl EventPage {
             }
         }
         self.places = places;
+        self.ahead = ahead;
         outcome
     }
 
@@ -331,48 +389,20 @@ impl EventPage {
     fn read_together(
         &mut self,
         files: &Files,
+        ahead: &mut Ahead,
         positions: &[u64],
         places: &[Place],
         first: usize,
     ) -> Result<usize> {
         let lost = || Error::new(ErrorKind::Internal, "an event without a place");
-        let place_at = |index: usize| places.get(index).copied().ok_or_else(lost);
-        let low = place_at(first)?.lsn;
-        let open = loop {
-            match self.open.pop_front() {
-                Some(open) if open.holds(Lsn(low)) => break open,
-                Some(_) => {}
-                None => break files.file_of(Lsn(low))?,
-            }
-        };
+        let low = places.get(first).ok_or_else(lost)?.lsn;
+        ahead.file_of(files, Lsn(low))?;
         if files.mapped {
-            self.announce(files, &open, places, first);
+            let guess = usize::try_from(self.guess.unwrap_or(GUESS)).unwrap_or(usize::MAX);
+            ahead.announce(files, places, first, guess);
         }
-        let read = self.read_from(files, &open, positions, places, first);
-        self.open.push_front(open);
-        read
-    }
-
-    /// Announces to their mapped files the events that are read soon: with the first of a page, those
-    /// up to AHEAD; then always the next one. `open` is the file of the first.
-    fn announce(&mut self, files: &Files, open: &OpenFile, places: &[Place], first: usize) {
-        let guess = usize::try_from(self.guess.unwrap_or(GUESS)).unwrap_or(usize::MAX);
-        let from = if first == 0 { 0 } else { first + AHEAD - 1 };
-        let ahead = places.get(from..).unwrap_or_default().iter();
-        for place in ahead.take(first + AHEAD - from) {
-            let lsn = Lsn(place.lsn);
-            if !self.open.back().unwrap_or(open).holds(lsn) {
-                match files.file_of(lsn) {
-                    Ok(next) => self.open.push_back(next),
-                    // Who reads it says why.
-                    Err(_) => return,
-                }
-            }
-            let open = self.open.back().unwrap_or(open);
-            if let Some(offset) = open.header.offset_of(lsn) {
-                open.file.expect(offset, guess);
-            }
-        }
+        let open = ahead.file_of(files, Lsn(low))?;
+        self.read_from(files, open, positions, places, first)
     }
 
     fn read_from(
@@ -407,16 +437,10 @@ impl EventPage {
         let Some(offset) = offset.filter(|&offset| offset <= OFFSET_MAX) else {
             return Err(damaged(open, &place_at(first)?, "no file is that long"));
         };
-        // The header of a record is always read, since the place says that there is one. Of a mapping
-        // the rest costs nothing to read when its length is known.
+        // The header of a record is always read, since the place says that there is one.
         let header = high - low + record::HEADER_LEN as u64;
-        let wanted = match files.mapped {
-            true => header,
-            false => {
-                let end = (offset + (high - low) + guess).next_multiple_of(PIECE);
-                end.min(open.limit).saturating_sub(offset).max(header)
-            }
-        };
+        let end = (offset + (high - low) + guess).next_multiple_of(PIECE);
+        let wanted = end.min(open.limit).saturating_sub(offset).max(header);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         self.read_more(open, offset, base, wanted)?;
         let log_id = files.wal.log_id();

@@ -73,7 +73,8 @@ pub trait LockGuard: Send + Sync {}
 pub trait File: Send + Sync + fmt::Debug {
     /// Reads up to `buf.len()` bytes at `offset`; 0 at or beyond the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// These bytes are going to be read: what can be fetched meanwhile is. Costs next to nothing.
+    /// These bytes are going to be read: what can be fetched meanwhile is. Costs next to nothing where
+    /// they are in memory.
     fn expect(&self, offset: u64, len: usize) {
         let _ = (offset, len);
     }

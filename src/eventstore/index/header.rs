@@ -34,8 +34,8 @@
 //! A place is an LSN, a check (4 bytes) and a time. LSN and time have as many bytes as the greatest of
 //! the run needs, which the header tells: most runs need 4 and 5 of 8. The check is the CRC of the
 //! record, XOR the upper half of LSN x 0x9E3779B97F4A7C15 + time x 0xC2B2AE3D27D4EB4F (of 64 bits):
-//! so that a place that was changed since its block was checked does not lead to a record that
-//! agrees with it.
+//! so that a place that was changed since its block was checked, or whose block was not checked at
+//! all, does not lead to a record that agrees with it.
 
 use super::block::{Block, Damaged, Decoded, BLOCK_LEN, PAYLOAD_LEN};
 use super::Place;

@@ -37,10 +37,13 @@ pub(crate) struct Run {
     cache: Arc<BlockCache>,
     /// Whether the file is read through a mapping.
     mapped: bool,
-    /// A bit per block of the position table, set when it was checked since the run was opened: from
-    /// then on single places are taken out of it. Any thread sets one, after the block was checked, and
-    /// what it says stands in the file, not in other memory: no order is needed.
-    checked: Box<[AtomicU64]>,
+    /// A bit per block of the position table: single places are taken out of it without a look at the
+    /// rest. What they lead to is compared with them as a whole, so that damage is noticed (see
+    /// `header`); then no block is trusted until it was checked. Through calls, a block is checked when
+    /// it is read for the first time, since it goes into the cache whole; a mapping is a cache itself,
+    /// and all of it is trusted until then. Any thread sets a bit, after the block was checked, and what
+    /// it says stands in the file, not in other memory: no order is needed.
+    trusted: Box<[AtomicU64]>,
 }
 
 impl Run {
@@ -74,6 +77,7 @@ impl Run {
         }
         let layout = header.bounds.layout();
         let words = (header.tree_start as usize).div_ceil(64);
+        let at_first = if mapped { u64::MAX } else { 0 };
         Ok(Run {
             file,
             path: path.to_path_buf(),
@@ -82,7 +86,7 @@ impl Run {
             places_per_block: layout.places_per_block(),
             cache: cache.clone(),
             mapped,
-            checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            trusted: (0..words).map(|_| AtomicU64::new(at_first)).collect(),
         })
     }
 
@@ -216,17 +220,16 @@ impl Run {
         }
     }
 
-    /// The word and bit of a block in `checked`.
-    fn check_mark(&self, number: u32) -> Option<(&AtomicU64, u64)> {
-        let word = self.checked.get(number as usize / 64)?;
+    /// The word and bit of a block in `trusted`.
+    fn trust_mark(&self, number: u32) -> Option<(&AtomicU64, u64)> {
+        let word = self.trusted.get(number as usize / 64)?;
         Some((word, 1 << (number % 64)))
     }
 
-    /// A place out of a block that was checked before; `None` if it was not. What it leads to is
-    /// compared with the place as a whole, so that damage since is noticed (see `header`).
+    /// A place out of a block that is trusted; `None` if it is not.
     fn place_alone(&self, number: u32, at: usize) -> Result<Option<Place>> {
-        let checked = self.check_mark(number);
-        if checked.is_none_or(|(word, bit)| word.load(Ordering::Relaxed) & bit == 0) {
+        let trusted = self.trust_mark(number);
+        if trusted.is_none_or(|(word, bit)| word.load(Ordering::Relaxed) & bit == 0) {
             return Ok(None);
         }
         let mut bytes = [0; PLACE_BUFFER_LEN];
@@ -247,7 +250,7 @@ impl Run {
             true => self.fresh_block(number)?,
             false => self.block(number)?,
         };
-        if let Some((word, bit)) = self.check_mark(number) {
+        if let Some((word, bit)) = self.trust_mark(number) {
             if block.sort() == sort::PLACES {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
@@ -290,7 +293,7 @@ impl Run {
 
     /// Lets every block be checked again before it is used.
     pub(crate) fn distrust(&self) {
-        for word in &self.checked {
+        for word in &self.trusted {
             word.store(0, Ordering::Relaxed);
         }
     }

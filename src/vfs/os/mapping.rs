@@ -3,7 +3,7 @@
 //! [`Mapping`] shows bytes in place, for who knows that nobody changes them. [`MappedFile`] only ever
 //! copies out of its mapping, so it may be of a file that others write to.
 
-use super::RealFile;
+use super::{RealFile, PAGE_LEN};
 use crate::vfs::File;
 use std::fs;
 use std::io;
@@ -63,17 +63,6 @@ impl Mapped {
     pub(super) fn len(&self) -> usize {
         self.len
     }
-
-    /// Whether the page that begins at `offset`, less than the length, is in memory.
-    fn has_page(&self, offset: usize) -> bool {
-        let mut is_there = 0u8;
-        // SAFETY: the page is one of the mapping; the kernel writes one byte for it.
-        let asked = unsafe {
-            let address = self.address().add(offset).cast();
-            libc::mincore(address, 1, &raw mut is_there)
-        };
-        asked == 0 && is_there & 1 != 0
-    }
 }
 
 impl Drop for Mapped {
@@ -130,10 +119,9 @@ pub(super) struct MappedFile {
 
 /// What a processor fetches at once.
 const CACHE_LINE_LEN: usize = 64;
-/// Part of a mapping whose pages are entered into the page table together.
-const WINDOW_LEN: usize = 2 << 20;
-/// Of as much, one page is looked at: what the kernel reads from a disk ahead, and so at once.
-const SAMPLE_LEN: usize = 128 << 10;
+/// Part of a mapping whose pages are entered into the page table together: as much as the kernel enters
+/// with a page that it is asked for, of what is in memory already.
+const WINDOW_LEN: usize = 64 << 10;
 
 impl MappedFile {
     pub(super) fn new(file: RealFile) -> io::Result<MappedFile> {
@@ -157,34 +145,25 @@ impl MappedFile {
         })
     }
 
-    /// Enters the pages of the window around `offset` into the page table, if they are in memory
-    /// already: one call instead of a fault per few pages. Who wants one event must not wait for 2 MiB
-    /// of the disk; but a look at each page would take half as long as entering it, so that a sample
-    /// tells.
+    /// Enters the page at `offset` into the page table, if nothing was read around it before, and with it
+    /// those of its window that are in memory already. A call for it takes less than a fault, and lets
+    /// what is announced be fetched: a processor fetches nothing from a page that it doesn't find.
     fn enter_window(&self, mapped: &Mapped, offset: usize) {
         let window = offset / WINDOW_LEN;
         let Some(word) = self.windows_seen.get(window / 64) else {
             return;
         };
         let bit = 1 << (window % 64);
-        if word.load(Ordering::Relaxed) & bit != 0 {
+        if word.load(Ordering::Relaxed) & bit != 0 || offset >= mapped.len() {
             return;
         }
         word.fetch_or(bit, Ordering::Relaxed);
-        let begin = window * WINDOW_LEN;
-        let end = mapped.len().min(begin + WINDOW_LEN);
-        if begin < end
-            && (begin..end)
-                .step_by(SAMPLE_LEN)
-                .all(|at| mapped.has_page(at))
-        {
-            // SAFETY: the window begins inside of the mapping, at a page, and goes no further than it.
-            // The call reads pages into the page table, and gives an error instead of a signal where
-            // that fails.
-            unsafe {
-                let address = mapped.address().add(begin).cast();
-                libc::madvise(address, end - begin, libc::MADV_POPULATE_READ);
-            }
+        // SAFETY: `offset` is inside of the mapping, so the page is one of it, and begins where pages
+        // do. The call reads it into the page table, and gives an error instead of a signal where that
+        // fails; then whoever reads the page learns of it.
+        unsafe {
+            let address = mapped.address().add(offset - offset % PAGE_LEN).cast();
+            libc::madvise(address, PAGE_LEN, libc::MADV_POPULATE_READ);
         }
     }
 
