@@ -12,17 +12,15 @@ use super::index::KeyKind;
 use super::lists::{Matches, Way};
 use super::replay::KnownRequest;
 use super::request::{Expected, Prepared, PreparedEvent};
-use super::sequencer::{version_at_hand, VersionCache};
+use super::sequencer::Versions;
 use crate::error::{Conflict, ConflictKind, Error, ErrorKind, Result};
 use crate::format::event::{position_of_derived_id, EventId, RequestNote, OP_SAVED_POSITION};
 use crate::format::get_u64;
 use std::collections::HashMap;
 
-/// What the requests of a group that were accepted so far will add.
+/// What the requests of a group that were accepted so far will add, but for stream versions.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Versions of streams after them.
-    pub(super) versions: HashMap<Box<[u8]>, u64>,
     saved: HashMap<Box<[u8]>, u64>,
     ids: HashMap<EventId, ()>,
     keys: HashMap<Box<[u8]>, ()>,
@@ -30,13 +28,12 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn clear(&mut self) {
-        self.versions.clear();
         self.saved.clear();
         self.ids.clear();
         self.keys.clear();
     }
 
-    /// What an accepted request adds, but for stream versions, which are set when they are given.
+    /// What an accepted request adds.
     pub(super) fn add(&mut self, request: &Prepared) {
         for event in &request.events {
             if let Some(id) = event.id {
@@ -74,8 +71,8 @@ pub(super) struct Before<'a> {
     /// The last position in the catalog.
     pub(super) last: u64,
     pub(super) pending: &'a Pending,
-    /// Versions that need no looking up.
-    pub(super) versions: &'a VersionCache,
+    /// Versions that need no looking up, and those that the group has given.
+    pub(super) versions: &'a Versions,
     /// Accepted requests of the group, each with the position of its first event.
     pub(super) accepted: &'a [(u64, &'a Prepared)],
 }
@@ -91,7 +88,7 @@ pub(super) struct Original {
 impl Before<'_> {
     /// Version of a stream.
     pub(super) fn stream_version(&self, stream: &[u8]) -> Result<u64> {
-        match version_at_hand(stream, self.pending, self.versions) {
+        match self.versions.get(stream) {
             Some(version) => Ok(version),
             None => self.snapshot.stream_version(stream),
         }

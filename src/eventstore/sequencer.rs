@@ -15,8 +15,10 @@
 
 mod payload;
 mod verdict;
+mod versions;
 
 use self::payload::records;
+pub(super) use self::versions::Versions;
 use super::catalog::{Catalog, Memory};
 use super::decide::Pending;
 use super::published::Published;
@@ -31,8 +33,6 @@ use std::sync::Arc;
 
 /// Bytes of the payloads of one group.
 const GROUP_BYTES_MAX: usize = 4 << 20;
-/// Streams whose versions are remembered, in each of two generations.
-const VERSIONS_MAX: usize = 32_768;
 
 struct Waiting {
     ticket: u64,
@@ -56,44 +56,8 @@ struct Queue {
 #[derive(Default)]
 struct Desk {
     pending: Pending,
-    versions: VersionCache,
+    versions: Versions,
     payloads: Vec<EncodedPayload>,
-}
-
-/// Versions of streams that were asked for or appended to lately: two generations, of which the
-/// older one is forgotten when the newer one is full.
-#[derive(Default)]
-pub(super) struct VersionCache {
-    newer: HashMap<Box<[u8]>, u64>,
-    older: HashMap<Box<[u8]>, u64>,
-}
-
-impl VersionCache {
-    pub(super) fn get(&self, stream: &[u8]) -> Option<u64> {
-        let found = self.newer.get(stream).or_else(|| self.older.get(stream));
-        found.copied()
-    }
-
-    fn set(&mut self, stream: &[u8], version: u64) {
-        if let Some(known) = self.newer.get_mut(stream) {
-            *known = version;
-            return;
-        }
-        if self.newer.len() >= VERSIONS_MAX {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(stream.into(), version);
-    }
-}
-
-/// Version of a stream before the next request of the group, if it needs no looking up.
-pub(super) fn version_at_hand(
-    stream: &[u8],
-    pending: &Pending,
-    versions: &VersionCache,
-) -> Option<u64> {
-    let pending = pending.versions.get(stream).copied();
-    pending.or_else(|| versions.get(stream))
 }
 
 /// See the module.
@@ -256,6 +220,7 @@ impl Sequencer {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let desk = &mut *desk;
         desk.pending.clear();
+        desk.versions.begin_group();
         let active = self.catalog.active();
         let last = self.published.last();
         let mut next = last + 1;
@@ -415,14 +380,11 @@ impl Sequencer {
         }
         match failure {
             Some(error) => {
-                desk.versions = VersionCache::default();
                 self.withdraw();
                 Err(error)
             }
             None => {
-                for (stream, version) in desk.pending.versions.drain() {
-                    desk.versions.set(&stream, version);
-                }
+                desk.versions.settle();
                 Ok(())
             }
         }

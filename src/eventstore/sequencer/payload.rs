@@ -5,7 +5,7 @@ use super::super::catalog::Memory;
 use super::super::index::{KeyKind, MemoryIndex, Place, Value};
 use super::super::replay::KnownRequest;
 use super::super::request::{AppendReceipt, Prepared};
-use super::{version_at_hand, Desk, Sequencer};
+use super::{Desk, Sequencer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
 use crate::format::event::{
@@ -16,7 +16,6 @@ use crate::format::frame;
 use crate::format::record::{decode, encode_header};
 use crate::sync::PoisonError;
 use crate::wal::{EncodedPayload, Receipt, Record};
-use std::collections::HashMap;
 
 impl Sequencer {
     /// Encodes the records of a request into a payload, with their positions and versions.
@@ -28,9 +27,7 @@ impl Sequencer {
         payload: usize,
     ) -> Result<AppendReceipt> {
         let Desk {
-            pending,
-            versions,
-            payloads,
+            versions, payloads, ..
         } = desk;
         let payload = &mut payloads[payload];
         payload.clear();
@@ -40,36 +37,27 @@ impl Sequencer {
             .try_reserve(len)
             .map_err(|_| Error::no_memory("an append", len))?;
         let count = request.events.len();
-        // Streams in the order of first mention, and where each is in it.
-        let mut streams: Vec<(&[u8], u64)> = Vec::new();
-        let mut known: HashMap<&[u8], usize> = HashMap::new();
+        // Streams in the order of first mention, with the versions before the request and after it.
+        let mut streams: Vec<(&[u8], u64, u64)> = Vec::new();
         let mut place = Vec::with_capacity(24);
-        let mut current = usize::MAX;
+        versions.begin_request();
         for (index, event) in request.events.iter().enumerate() {
             let stream = request.get(&event.stream);
-            if streams.get(current).is_none_or(|(name, _)| *name != stream) {
-                current = match known.get(stream) {
-                    Some(&known) => known,
-                    None => {
-                        let version = match version_at_hand(stream, pending, versions) {
-                            Some(version) => version,
-                            None => self.catalog.ask(|s| s.stream_version(stream))?,
-                        };
-                        streams.push((stream, version));
-                        if count > 1 {
-                            known.insert(stream, streams.len() - 1);
-                        }
-                        streams.len() - 1
+            let look_up = || self.catalog.ask(|s| s.stream_version(stream));
+            let given = versions.give_next(stream, streams.len(), look_up);
+            let (at, version) = match given {
+                Ok(given) => given,
+                Err(error) => {
+                    for (stream, before, _) in streams {
+                        versions.set(stream, before);
                     }
-                };
-            }
-            let version = match streams.get_mut(current) {
-                Some((_, version)) => {
-                    *version += 1;
-                    *version
+                    return Err(error);
                 }
-                None => 0,
             };
+            match streams.get_mut(at) {
+                Some((.., after)) => *after = version,
+                None => streams.push((stream, version - 1, version)),
+            }
             let mut flags = event.flags;
             if index == 0 {
                 flags |= event_flag::FIRST;
@@ -82,16 +70,15 @@ impl Sequencer {
             let body = request.get(&event.body);
             push(payload, OP_EVENT, stream, [&place, body]);
         }
+        let receipt_versions = streams.into_iter().map(|(stream, _, version)| {
+            let name = String::from_utf8_lossy(stream).into_owned();
+            (name, version)
+        });
         let mut receipt = AppendReceipt {
             first_position,
-            stream_versions: Vec::with_capacity(streams.len()),
+            stream_versions: receipt_versions.collect(),
             ..AppendReceipt::default()
         };
-        for (stream, version) in streams {
-            pending.versions.insert(stream.into(), version);
-            let name = String::from_utf8_lossy(stream).into_owned();
-            receipt.stream_versions.push((name, version));
-        }
         for side in &request.side_records {
             let value = request.get(&side.value);
             push(payload, side.op, request.get(&side.key), [value, &[]]);

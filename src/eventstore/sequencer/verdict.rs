@@ -3,7 +3,7 @@
 use super::super::decide::{known_ids, Before, Original};
 use super::super::reader::EventPage;
 use super::super::request::{AppendReceipt, Expected, Prepared};
-use super::{version_at_hand, Accepted, Desk, Sequencer, Waiting};
+use super::{Accepted, Desk, Sequencer, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::position_of_derived_id;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 impl Sequencer {
     /// Version of a stream before the next request of the group; from now on it is at hand.
     pub(super) fn version_of(&self, stream: &[u8], desk: &mut Desk) -> Result<u64> {
-        if let Some(version) = version_at_hand(stream, &desk.pending, &desk.versions) {
+        if let Some(version) = desk.versions.get(stream) {
             return Ok(version);
         }
         let version = self.catalog.ask(|s| s.stream_version(stream))?;
