@@ -34,7 +34,10 @@ const PIECES: usize = 4;
 const IN_VAIN_MAX: u32 = 2;
 
 /// The thread ends when nobody asked for so long.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(500);
+
+/// So many pieces can be asked for before the queue has to grow.
+const QUEUE_LEN: usize = 64;
 
 /// A piece of a file, or what was one and will be another.
 #[derive(Debug)]
@@ -234,10 +237,15 @@ impl Readers {
             if !queue.running {
                 return false;
             }
+            queue.asked_for.reserve(QUEUE_LEN);
         }
-        queue
-            .asked_for
-            .push_back((Arc::clone(file), Arc::clone(piece)));
+        // What the reader read itself stands in the queue until the thread comes to it, so that a busy machine
+        // would let the queue grow with the log.
+        let stands_there = |(_, asked_for): &(_, Arc<Piece>)| Arc::ptr_eq(asked_for, piece);
+        if !queue.asked_for.iter().any(stands_there) {
+            let request = (Arc::clone(file), Arc::clone(piece));
+            queue.asked_for.push_back(request);
+        }
         drop(queue);
         self.asked.notify_one();
         true
@@ -359,6 +367,25 @@ mod tests {
         ahead.ask(&file, nth(6), end);
         assert!(ahead.asked_for.is_empty() && ahead.buffers.is_empty());
         assert_eq!(ahead.in_vain, 0);
+    }
+
+    #[test]
+    fn what_the_thread_never_comes_to_does_not_pile_up() {
+        let readers: &'static Readers = Box::leak(Box::default());
+        // Nobody is there, whatever is said.
+        readers.queue().running = true;
+        let file: Arc<dyn File> = Arc::new(Told::default());
+        let piece = || {
+            Arc::new(Piece {
+                state: Mutex::new(State::Read(None)),
+                read: Condvar::new(),
+            })
+        };
+        let (one, other) = (piece(), piece());
+        for _ in 0..3 {
+            assert!(readers.take_on(&file, &one) && readers.take_on(&file, &other));
+        }
+        assert_eq!(readers.queue().asked_for.len(), 2);
     }
 
     #[test]
