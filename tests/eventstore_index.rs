@@ -14,6 +14,7 @@ use duralog::eventstore::{
 use duralog::vfs::os::RealDisk;
 use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
 use duralog::{Durability, ErrorKind, OpenHow, SyncMode, WalOptions};
+use std::path::Path;
 use std::sync::Arc;
 
 fn options(freeze_events: u64) -> EventStoreOptions {
@@ -286,6 +287,16 @@ fn a_run_that_is_missing_is_missed_also_if_it_has_no_event() {
     assert!(count > 12, "{count} runs");
 }
 
+/// A store of 400 events, opened again.
+fn filled(path: &Path, options: &EventStoreOptions) -> EventStore {
+    let store = EventStore::open(path, options).unwrap();
+    for batch in 0..40 {
+        append(&store, batch * 10, 10);
+    }
+    store.close().unwrap();
+    EventStore::open(path, options).unwrap()
+}
+
 #[test]
 fn a_place_that_changed_since_it_was_checked_changes_no_answer() {
     for mapped in [false, true] {
@@ -294,12 +305,7 @@ fn a_place_that_changed_since_it_was_checked_changes_no_answer() {
         let mut options = options(400);
         options.mapped = mapped;
         options.index.cache_bytes = 0;
-        let store = EventStore::open(&path, &options).unwrap();
-        for batch in 0..40 {
-            append(&store, batch * 10, 10);
-        }
-        store.close().unwrap();
-        let store = EventStore::open(&path, &options).unwrap();
+        let store = filled(&path, &options);
         let before = answers(&store);
         // Bytes of the first places: of LSN, check and time.
         for byte in 0..39_u64 {
@@ -341,12 +347,7 @@ fn a_place_that_is_damaged_before_it_is_first_read_changes_no_answer() {
     let path = dir.path().join("store");
     let mut options = options(400);
     options.mapped = true;
-    let store = EventStore::open(&path, &options).unwrap();
-    for batch in 0..40 {
-        append(&store, batch * 10, 10);
-    }
-    store.close().unwrap();
-    let store = EventStore::open(&path, &options).unwrap();
+    let store = filled(&path, &options);
     let before = answers(&store);
     store.close().unwrap();
     let run = std::fs::read_dir(path.join("index")).unwrap().next();
