@@ -145,6 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn who_fails_half_way_sets_back_what_it_gave_and_the_group_goes_on() {
+        let mut versions = Versions::default();
+        versions.begin_group();
+        versions.set(b"a", 3);
+        versions.begin_request();
+        assert_eq!(versions.give_next(b"a", 0, unknown).unwrap(), (0, 4));
+        assert!(versions.give_next(b"b", 1, unknown).is_err());
+        versions.set(b"a", 3);
+        versions.begin_request();
+        assert_eq!(versions.give_next(b"a", 0, unknown).unwrap(), (0, 4));
+        versions.settle();
+        versions.begin_group();
+        assert_eq!(versions.get(b"a"), Some(4));
+    }
+
+    #[test]
     fn nothing_is_forgotten_in_the_middle_of_a_group() {
         let mut versions = Versions::default();
         versions.begin_group();
