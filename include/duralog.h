@@ -374,9 +374,10 @@ typedef struct wal_options_t {
     /**
      * With WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL: how many bytes of batches may wait in the process
      * before they are written: up to 8,388,608; 0: none. What waits is lost if the process dies,
-     * and is not shown to cursors. It is written at the latest when there is so much, when the
-     * interval ends, and before wal_sync, wal_checkpoint, wal_truncate and wal_close do their work.
-     * If that write fails, the handle is poisoned.
+     * and is not shown to cursors. When there is half as much a thread of the library writes it;
+     * it is written at the latest when there is so much, when the interval ends, and before wal_sync,
+     * wal_checkpoint, wal_truncate and wal_close do their work. If that write fails, the handle is
+     * poisoned.
      */
     uint32_t buffer_bytes_max;
     /** 0. */

@@ -37,7 +37,7 @@ pub enum Mode {
     Mapped,
     /// The same in segments of 64 MiB.
     MappedShort,
-    /// Not durable, with a buffer in the process and mapped appends, in long segments.
+    /// Not durable, with a buffer in the process, in long segments.
     Buffered,
     ReadOnly,
 }
@@ -99,10 +99,7 @@ impl Log {
         match mode {
             Mode::Durable | Mode::Manual => {}
             Mode::Flights => options.groups_in_flight_max = FLIGHTS,
-            Mode::Buffered => {
-                options.buffer_bytes_max = BUFFER;
-                options.open_flags = WAL_OPEN_MAPPED_APPENDS;
-            }
+            Mode::Buffered => options.buffer_bytes_max = BUFFER,
             Mode::Mapped | Mode::MappedShort => options.open_flags = WAL_OPEN_MAPPED_APPENDS,
             Mode::ReadOnly => options.open_flags = WAL_OPEN_READ_ONLY,
         }

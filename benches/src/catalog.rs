@@ -311,7 +311,7 @@ pub const WORKLOADS: &[Workload] = &[
     ),
     workload(
         "log-buffered",
-        "appends of 256 B that wait in a buffer of 256 KiB; mapped, segments of 1 GiB; raw writes each by itself",
+        "appends of 256 B that wait in a buffer of 256 KiB, segments of 1 GiB; raw writes each by itself",
         RAW,
         &[Fixture::Raw],
         &[more(

@@ -19,31 +19,33 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 /// Whether `count` items of `T` at `data` can be an array at all.
+#[inline]
 pub(super) fn check_array<T>(name: &str, data: *const T, count: usize) -> Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    if data.is_null() {
-        return Err(Error::invalid(format!(
-            "{name} is NULL, but its length is {count}"
-        )));
-    }
-    if !data.is_aligned() {
-        return Err(Error::invalid(format!(
-            "{name} is at {data:p}, which is not a multiple of {}",
-            align_of::<T>()
-        )));
-    }
     let fits = count
         .checked_mul(size_of::<T>())
         .filter(|len| isize::try_from(*len).is_ok())
         .is_some_and(|len| (data as usize).checked_add(len).is_some());
-    if !fits {
-        return Err(Error::invalid(format!(
-            "{name} has length {count}, more than memory can hold"
-        )));
+    if count == 0 || (fits && !data.is_null() && data.is_aligned()) {
+        return Ok(());
     }
-    Ok(())
+    Err(no_array(name, data, count))
+}
+
+/// Why that is not an array. Apart from the check, which is made for every record.
+#[cold]
+fn no_array<T>(name: &str, data: *const T, count: usize) -> Error {
+    if data.is_null() {
+        return Error::invalid(format!("{name} is NULL, but its length is {count}"));
+    }
+    if !data.is_aligned() {
+        return Error::invalid(format!(
+            "{name} is at {data:p}, which is not a multiple of {}",
+            align_of::<T>()
+        ));
+    }
+    Error::invalid(format!(
+        "{name} has length {count}, more than memory can hold"
+    ))
 }
 
 /// The array of `count` items at `data`; empty if `count` is 0, whatever `data` is.
@@ -62,6 +64,7 @@ pub(super) unsafe fn array<'a, T>(name: &str, data: *const T, count: usize) -> R
 
 /// Checks key and value of one record without touching their bytes: pointers and lengths first,
 /// then the limit, so that a huge length is an error and never a read.
+#[inline]
 pub(super) fn check_record(
     key: *const u8,
     key_len: usize,
@@ -74,19 +77,20 @@ pub(super) fn check_record(
 }
 
 /// Refuses a record over the limit of FORMAT.md section 16.
+#[inline]
 pub(super) fn check_record_len(key_len: usize, value_len: usize) -> Result<()> {
     // Neither addend is above `isize::MAX` or `u32::MAX`; saturating keeps a 32-bit sum honest.
     let len = key_len.saturating_add(value_len);
-    if len > RECORD_LEN_MAX {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "key_len {key_len} and value_len {value_len} make {len} bytes, a record holds at \
-                 most {RECORD_LEN_MAX}"
-            ),
-        ));
+    if len <= RECORD_LEN_MAX {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "key_len {key_len} and value_len {value_len} make {len} bytes, a record holds at most \
+             {RECORD_LEN_MAX}"
+        ),
+    ))
 }
 
 /// Refuses data of a checkpoint over the limit of FORMAT.md section 16.

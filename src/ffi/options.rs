@@ -75,9 +75,10 @@ pub struct wal_options_t {
     pub groups_in_flight_max: u32,
     /// With WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL: how many bytes of batches may wait in the process
     /// before they are written: up to 8,388,608; 0: none. What waits is lost if the process dies,
-    /// and is not shown to cursors. It is written at the latest when there is so much, when the
-    /// interval ends, and before wal_sync, wal_checkpoint, wal_truncate and wal_close do their work.
-    /// If that write fails, the handle is poisoned.
+    /// and is not shown to cursors. When there is half as much a thread of the library writes it;
+    /// it is written at the latest when there is so much, when the interval ends, and before wal_sync,
+    /// wal_checkpoint, wal_truncate and wal_close do their work. If that write fails, the handle is
+    /// poisoned.
     pub buffer_bytes_max: u32,
     /// 0.
     pub reserved: u32,

@@ -217,7 +217,7 @@ impl Wal {
     /// Like [`append_batch`](Self::append_batch), from any source of records.
     pub fn append_source(
         &self,
-        source: &dyn BatchSource,
+        source: &(impl BatchSource + ?Sized),
         durability: Durability,
     ) -> Result<Receipt> {
         let flags = frame_flag::BEGIN | frame_flag::COMMIT;
@@ -246,7 +246,7 @@ impl Wal {
         let solo = flags & frame_flag::SOLO;
         let fits_one_frame = total <= self.frame_payload_target as u64 || solo != 0;
         let result = if fits_one_frame && total < LARGE_LEN {
-            commit_one_frame(committer, records(), flags, sync)
+            commit_one_frame(committer, records(), total, flags, sync)
         } else {
             with_scratch(|scratch| {
                 let piece = &mut scratch.bytes;
@@ -266,7 +266,11 @@ impl Wal {
     ///
     /// Errors: as for [`append_batch`](Self::append_batch), but only of what is known at once;
     /// `Busy` if nobody asked for the last 65,536 batches.
-    pub fn append_later(&self, source: &dyn BatchSource, durability: Durability) -> Result<u64> {
+    pub fn append_later(
+        &self,
+        source: &(impl BatchSource + ?Sized),
+        durability: Durability,
+    ) -> Result<u64> {
         self.append_records_later(
             || (0..source.count()).map(|index| source.record(index)),
             durability,
@@ -301,7 +305,7 @@ impl Wal {
         }
         let flags = frame_flag::BEGIN | frame_flag::COMMIT;
         let sync = durability == Durability::Durable;
-        let ticket = with_payload(records(), |payload| {
+        let ticket = with_payload(records(), total, |payload| {
             committer.commit_later(payload, frame_type::BATCH, flags, sync)
         });
         if let Some(charge) = &self.charge {
@@ -605,21 +609,24 @@ impl Drop for Wal {
 fn commit_one_frame<'a>(
     committer: &GroupCommitter<SegmentWriter>,
     records: impl Iterator<Item = Record<'a>>,
+    total: u64,
     flags: u8,
     sync: bool,
 ) -> Result<Receipt> {
-    with_payload(records, |payload| {
+    with_payload(records, total, |payload| {
         committer.commit(payload, frame_type::BATCH, flags, sync)
     })
 }
 
-/// Encodes records into the payload of one frame, and gives it to `commit`.
+/// Encodes records, which take `total` bytes, into the payload of one frame, and gives it to `commit`.
 fn with_payload<'a, T>(
     records: impl Iterator<Item = Record<'a>>,
+    total: u64,
     commit: impl FnOnce(&EncodedPayload) -> Result<T>,
 ) -> Result<T> {
     with_scratch(|payload| {
         payload.clear();
+        payload.reserve(usize::try_from(total).unwrap_or(usize::MAX))?;
         for record in records {
             payload.push(&record)?;
         }

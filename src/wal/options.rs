@@ -90,10 +90,10 @@ pub struct WalOptions {
     pub groups_in_flight_max: u32,
     /// In the modes `Interval` and `Manual`, how many bytes of batches may wait in the process
     /// before they are written; 0 (none) to 8,388,608. An append that only adds to them returns at
-    /// once, and what waits is lost if the *process* dies, not only if the machine does. It is
-    /// written at the latest when there is so much, when the interval ends, and before anything
-    /// else is done with the log: sync, checkpoint, truncation, close. Cursors see it when it is
-    /// written.
+    /// once, and what waits is lost if the *process* dies, not only if the machine does. When there is
+    /// half as much it is written in the background; at the latest when there is so much, when the
+    /// interval ends, and before anything else is done with the log: sync, checkpoint, truncation,
+    /// close. Cursors see it when it is written.
     pub buffer_bytes_max: u32,
     /// In the modes `Interval` and `Manual`, whether small groups are written by storing them into
     /// memory that shows the end of the segment, instead of by calls. What is stored is written: it

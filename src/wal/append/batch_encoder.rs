@@ -147,12 +147,17 @@ impl EncodedPayload {
         self.record_count = 0;
     }
 
-    /// Adds a record, which has been checked.
-    pub(crate) fn push(&mut self, record: &Record<'_>) -> Result<()> {
-        let len = record.encoded_len();
+    /// Makes room for records that take so many bytes.
+    pub(crate) fn reserve(&mut self, len: usize) -> Result<()> {
         self.bytes
             .try_reserve(len)
-            .map_err(|_| Error::no_memory("a batch", len))?;
+            .map_err(|_| Error::no_memory("a batch", len))
+    }
+
+    /// Adds a record, which has been checked.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &Record<'_>) -> Result<()> {
+        self.reserve(record.encoded_len())?;
         self.bytes.extend_from_slice(&record.encoded_header());
         self.bytes.extend_from_slice(record.key);
         self.bytes.extend_from_slice(record.value);
@@ -174,34 +179,40 @@ pub(crate) enum Author {
 }
 
 /// Checks one record; `index` is its place in the batch, for the message.
+#[inline]
 fn check_record(record: &Record<'_>, index: usize, author: Author) -> Result<()> {
     let len = record.key.len().saturating_add(record.value.len());
-    if len > RECORD_LEN_MAX {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!("record {index} has {len} bytes, at most {RECORD_LEN_MAX} are allowed"),
-        ));
-    }
     let allowed = match record.op {
         OP_PUT | OP_APPLICATION_MIN.. => true,
-        OP_DELETE if record.value.is_empty() => true,
-        OP_DELETE => {
-            return Err(Error::invalid(format!(
-                "record {index}: DELETE with a value of {} bytes",
-                record.value.len()
-            )))
-        }
+        OP_DELETE => record.value.is_empty(),
         OP_EVENT_STORE_MIN..OP_APPLICATION_MIN => author == Author::EventStore,
         _ => false,
     };
-    if allowed {
-        Ok(())
-    } else {
-        Err(Error::invalid(format!(
-            "record {index}: op {} is not the application's; allowed are 1, 2 and 128 to 255",
-            record.op
-        )))
+    if allowed && len <= RECORD_LEN_MAX {
+        return Ok(());
     }
+    Err(refusal(record, index, len))
+}
+
+/// Why this record is refused. Apart from the check, which is made for every record.
+#[cold]
+fn refusal(record: &Record<'_>, index: usize, len: usize) -> Error {
+    if len > RECORD_LEN_MAX {
+        return Error::new(
+            ErrorKind::TooLarge,
+            format!("record {index} has {len} bytes, at most {RECORD_LEN_MAX} are allowed"),
+        );
+    }
+    if record.op == OP_DELETE {
+        return Error::invalid(format!(
+            "record {index}: DELETE with a value of {} bytes",
+            record.value.len()
+        ));
+    }
+    Error::invalid(format!(
+        "record {index}: op {} is not the application's; allowed are 1, 2 and 128 to 255",
+        record.op
+    ))
 }
 
 /// Checks a whole batch and returns how many bytes its records take.

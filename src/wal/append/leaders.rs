@@ -1,5 +1,5 @@
 //! A few threads per process that lead groups which no thread of the program waits for: those of
-//! batches that were appended asynchronously.
+//! batches that were appended asynchronously, or wait in a buffer.
 //!
 //! A log calls for a leader when such a group may be written and nobody else will; the thread leads as
 //! long as there is another, and then serves the next log. Threads are started when all are busy and

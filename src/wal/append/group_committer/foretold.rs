@@ -81,7 +81,8 @@ impl<F> State<F> {
 }
 
 impl<S: GroupSink> GroupCommitter<S> {
-    /// Takes a batch into the buffer; `None` if it is full, so that its group is to be written.
+    /// Takes a batch into the buffer; `None` if it is full, so that its group is to be written. When it is
+    /// half full, a thread is called that writes it, while the other half fills.
     pub(super) fn buffer(
         &self,
         payload: &EncodedPayload,
@@ -93,6 +94,11 @@ impl<S: GroupSink> GroupCommitter<S> {
             return Ok(None);
         }
         state.push(payload, frame_type, flags, false, Owner::Nobody)?;
-        Ok(state.open.frames.last().map(|frame| frame.receipt))
+        let receipt = state.open.frames.last().map(|frame| frame.receipt);
+        if state.open.bytes.len() >= self.limits.buffer_len_max / 2 {
+            state.open.wanted = true;
+            drop(self.call_for_leader(state));
+        }
+        Ok(receipt)
     }
 }

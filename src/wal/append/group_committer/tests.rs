@@ -6,7 +6,7 @@
 //! told once; what stands in the buffer keeps the place that was foretold, whoever comes between.
 
 use super::*;
-use crate::format::frame::{frame_flag, frame_type};
+use crate::format::frame::{frame_flag, frame_type, HEADER_LEN};
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 // The locks that ThreadSanitizer sees are those of `crate::sync`, which come with `super`.
@@ -208,6 +208,19 @@ fn buffering(disk: &Arc<Disk>) -> Arc<Committer> {
         buffer_len_max: 1 << 20,
     };
     Arc::new(GroupCommitter::new(sink(disk, false), limits, None))
+}
+
+/// With a buffer in which so many batches are too many.
+fn buffering_less_than(
+    count: usize,
+    disk: &Arc<Disk>,
+    call_leader: Option<CallLeader>,
+) -> Committer {
+    let limits = GroupLimits {
+        flights_max: 0,
+        buffer_len_max: count * HEADER_LEN,
+    };
+    GroupCommitter::new(sink(disk, false), limits, call_leader)
 }
 
 fn payload() -> EncodedPayload {
@@ -569,4 +582,44 @@ fn a_batch_that_finds_no_space_moves_nothing_if_nothing_is_buffered() {
     let foretold = append(&committer, false).unwrap();
     let durable = append(&committer, true).unwrap();
     assert_eq!(disk.told().log, [foretold, durable]);
+}
+
+#[test]
+fn a_buffer_that_is_half_full_is_written_by_a_thread_that_is_called() {
+    let disk = Arc::new(Disk::default());
+    let committer = Arc::new_cyclic(|committer: &Weak<Committer>| {
+        let committer = Weak::clone(committer);
+        let call: CallLeader = Box::new(move || {
+            let committer = committer.upgrade().expect("who calls is there");
+            thread::spawn(move || committer.lead_for_others());
+            true
+        });
+        buffering_less_than(10, &disk, Some(call))
+    });
+    let first: Vec<_> = (0..4).map(|_| append(&committer, false).unwrap()).collect();
+    assert_eq!(committer.state().called, 0, "less than half");
+    // As if a group were being written: the other half fills, and nobody is called.
+    committer.state().leading = true;
+    let second: Vec<_> = (0..4).map(|_| append(&committer, false).unwrap()).collect();
+    assert_eq!(committer.state().called, 0);
+    assert!(disk.told().log.is_empty());
+    committer.state().leading = false;
+    let last = append(&committer, false).unwrap();
+    disk.wait("it is written", |told| told.log.len() == 9);
+    assert_eq!(disk.told().log, [first, second, vec![last]].concat());
+}
+
+#[test]
+fn a_buffer_that_is_full_is_written_by_who_finds_it_so_where_no_thread_is_to_be_had() {
+    let nobody: CallLeader = Box::new(|| false);
+    for call_leader in [None, Some(nobody)] {
+        let disk = Arc::new(Disk::default());
+        let committer = buffering_less_than(10, &disk, call_leader);
+        let mut foretold: Vec<_> = (0..10)
+            .map(|_| append(&committer, false).unwrap())
+            .collect();
+        assert!(disk.told().log.is_empty());
+        foretold.push(append(&committer, false).unwrap());
+        assert_eq!(disk.told().log, foretold);
+    }
 }
