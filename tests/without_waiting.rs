@@ -419,6 +419,33 @@ fn a_child_process_is_told_that_the_handle_is_its_parents() {
     });
 }
 
+/// The leader of a group knows of its sync a moment before those who wait for it do.
+#[test]
+fn what_is_said_to_be_durable_need_not_be_waited_for() {
+    let disk = SimDisk::new(1);
+    let wal = Wal::open_on(Arc::new(disk), "/log", &options(SyncMode::Every, 1, 0)).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    wal.append(Record::put(b"key", b"value"), Durability::AsOpened)
+                        .unwrap();
+                }
+            });
+        }
+        for _ in 0..10_000 {
+            let durable = wal.stat().unwrap().durable_lsn;
+            let waited = wal.wait_durable(durable, Some(Duration::ZERO)).unwrap();
+            if !waited {
+                over.store(true, Ordering::SeqCst);
+                panic!("{durable} is durable and is not");
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
 // ---- the buffer ----------------------------------------------------------------------------------
 
 /// What the log says of a batch: first number, COMMIT's number, id.

@@ -273,7 +273,7 @@ impl Sequencer {
             }
             match self.encode(request, next, desk, payload) {
                 Ok(receipt) => {
-                    group_bytes += desk.payloads[payload].bytes.len();
+                    group_bytes += desk.payloads[payload].bytes().len();
                     desk.pending.add(request);
                     next += request.events.len() as u64;
                     accepted.push(Accepted {
@@ -301,7 +301,7 @@ impl Sequencer {
             }
         }
         for payload in &mut desk.payloads {
-            if payload.bytes.capacity() > GROUP_BYTES_MAX {
+            if payload.capacity() > GROUP_BYTES_MAX {
                 *payload = EncodedPayload::default();
             }
         }
@@ -324,8 +324,8 @@ impl Sequencer {
         let payloads = desk.payloads.get(..accepted.len()).unwrap_or_default();
         let target = self.wal.frame_payload_target();
         let refused = match payloads {
-            [one] if one.bytes.len() > target => {
-                let committed = self.wal.append_events(|| records(&one.bytes), durability);
+            [one] if one.bytes().len() > target => {
+                let committed = self.wal.append_events(|| records(one.bytes()), durability);
                 results.push(committed);
                 Ok(())
             }

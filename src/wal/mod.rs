@@ -34,7 +34,7 @@ use crate::vfs::os::RealDisk;
 use crate::vfs::Vfs;
 pub(crate) use append::batch_encoder::EncodedPayload;
 use append::batch_encoder::{check_batch, Author};
-use append::group_committer::{Alone, GroupCommitter, GroupSink};
+use append::group_committer::{Alone, GroupCommitter, Handed};
 use append::segment_writer::{SegmentWriter, LARGE_LEN};
 use housekeeper::Charge;
 pub(crate) use layout::segment_name as segment_file_name;
@@ -249,7 +249,7 @@ impl Wal {
             commit_one_frame(committer, records(), total, flags, sync)
         } else {
             with_scratch(|scratch| {
-                let piece = &mut scratch.bytes;
+                let piece = scratch.memory();
                 committer.alone(|writer| writer.append_large(records(), total, solo, sync, piece))
             })
         };
@@ -367,7 +367,8 @@ impl Wal {
         let flags = frame_flag::BEGIN | frame_flag::COMMIT;
         let sync = durability == Durability::Durable;
         let committer = self.committer()?;
-        let result = committer.commit_each(payloads, frame_type::BATCH, flags, sync, tell);
+        let lent = payloads.iter().map(Handed::Lent);
+        let result = committer.commit_each(lent, frame_type::BATCH, flags, sync, tell);
         if let Some(charge) = &self.charge {
             charge.stir(self.fork_count);
         }
@@ -543,17 +544,19 @@ impl Wal {
             stat.file_bytes = stat.file_bytes.saturating_add(len);
         }
         match &self.committer {
-            Some(committer) => committer.inspect(|writer| {
-                stat.last_seq = writer.last_seq();
-                stat.written_lsn = writer.written_lsn();
-                stat.durable_lsn = GroupSink::durable_lsn(writer);
-                stat.batch_count = writer.counters.batches;
-                stat.record_count = writer.counters.records;
-                stat.group_count = writer.counters.groups;
-                stat.sync_count = writer.counters.syncs;
-                stat.written_bytes = writer.counters.written_bytes;
-                stat.rotation_count = writer.counters.rotations;
-            }),
+            Some(committer) => {
+                stat.durable_lsn = committer.durable_lsn();
+                committer.inspect(|writer| {
+                    stat.last_seq = writer.last_seq();
+                    stat.written_lsn = writer.written_lsn();
+                    stat.batch_count = writer.counters.batches;
+                    stat.record_count = writer.counters.records;
+                    stat.group_count = writer.counters.groups;
+                    stat.sync_count = writer.counters.syncs;
+                    stat.written_bytes = writer.counters.written_bytes;
+                    stat.rotation_count = writer.counters.rotations;
+                });
+            }
             None => {
                 let end = self.view.end();
                 stat.written_lsn = end.lsn;
@@ -622,7 +625,7 @@ fn commit_one_frame<'a>(
 fn with_payload<'a, T>(
     records: impl Iterator<Item = Record<'a>>,
     total: u64,
-    commit: impl FnOnce(&EncodedPayload) -> Result<T>,
+    commit: impl FnOnce(&mut EncodedPayload) -> Result<T>,
 ) -> Result<T> {
     with_scratch(|payload| {
         payload.clear();
@@ -644,7 +647,7 @@ fn with_scratch<T>(work: impl FnOnce(&mut EncodedPayload) -> T) -> T {
         let mut borrowed = scratch.try_borrow_mut().ok();
         let payload = borrowed.as_deref_mut().unwrap_or(&mut fallback);
         let result = work(payload);
-        if payload.bytes.capacity() > SCRATCH_LEN_MAX {
+        if payload.capacity() > SCRATCH_LEN_MAX {
             *payload = EncodedPayload::default();
         }
         result

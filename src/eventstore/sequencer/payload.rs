@@ -32,10 +32,7 @@ impl Sequencer {
         let payload = &mut payloads[payload];
         payload.clear();
         let len = usize::try_from(request.encoded_len).unwrap_or(usize::MAX);
-        payload
-            .bytes
-            .try_reserve(len)
-            .map_err(|_| Error::no_memory("an append", len))?;
+        payload.reserve(len)?;
         let count = request.events.len();
         // Streams in the order of first mention, with the versions before the request and after it.
         let mut streams: Vec<(&[u8], u64, u64)> = Vec::new();
@@ -110,7 +107,7 @@ impl Sequencer {
         first_position: u64,
         receipt: &Receipt,
     ) -> Result<()> {
-        let one_frame = payload.bytes.len() <= self.wal.frame_payload_target();
+        let one_frame = payload.bytes().len() <= self.wal.frame_payload_target();
         let mut places = if one_frame {
             places_in(payload, receipt)
         } else {
@@ -122,7 +119,7 @@ impl Sequencer {
             let Some(place) = places.next() else {
                 return Err(Error::new(ErrorKind::Internal, "an event without a place"));
             };
-            let version = version_in(&payload.bytes, &mut at);
+            let version = version_in(payload.bytes(), &mut at);
             index.add_event(
                 position,
                 place,
@@ -202,11 +199,10 @@ impl Sequencer {
 fn push(payload: &mut EncodedPayload, op: u8, key: &[u8], value: [&[u8]; 2]) {
     let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     let value_len = value[0].len() + value[1].len();
-    let bytes = &mut payload.bytes;
-    bytes.extend_from_slice(&encode_header(op, len(key.len()), len(value_len)));
-    bytes.extend_from_slice(key);
-    bytes.extend_from_slice(value[0]);
-    bytes.extend_from_slice(value[1]);
+    payload.extend(&encode_header(op, len(key.len()), len(value_len)));
+    payload.extend(key);
+    payload.extend(value[0]);
+    payload.extend(value[1]);
     payload.record_count += 1;
 }
 
@@ -229,8 +225,8 @@ fn places_in(payload: &EncodedPayload, receipt: &Receipt) -> Vec<Place> {
     let mut places = Vec::with_capacity(payload.record_count as usize);
     let mut at = 0;
     let base = receipt.batch_id.0 + frame::HEADER_LEN as u64;
-    while let Some(span) = decode(&payload.bytes, at) {
-        let record = payload.bytes.get(at..span.value_end).unwrap_or_default();
+    while let Some(span) = decode(payload.bytes(), at) {
+        let record = payload.bytes().get(at..span.value_end).unwrap_or_default();
         places.push(Place {
             lsn: base + at as u64,
             crc: crc32(record),

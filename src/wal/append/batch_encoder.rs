@@ -5,6 +5,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
+use crate::format::frame::HEADER_LEN as HEADER_ROOM;
 use crate::format::record::{
     encode_header, HEADER_LEN, OP_APPLICATION_MIN, OP_DELETE, OP_EVENT_STORE_MIN, OP_PUT,
     RECORD_LEN_MAX,
@@ -135,39 +136,72 @@ impl<'a> PackedBatch<'a> {
 /// The payload of one frame.
 #[derive(Debug, Default)]
 pub(crate) struct EncodedPayload {
-    pub(crate) bytes: Vec<u8>,
+    /// Behind room for the header of the frame, so that a group which has no frame yet can take all of it
+    /// without a copy. Empty at first.
+    frame: Vec<u8>,
     pub(crate) crc: u32,
     pub(crate) record_count: u32,
 }
 
 impl EncodedPayload {
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
+        self.frame.clear();
         self.crc = 0;
         self.record_count = 0;
     }
 
-    /// Makes room for records that take so many bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.frame.get(HEADER_ROOM..).unwrap_or_default()
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.frame.capacity()
+    }
+
+    /// That memory, for another use; [`clear`](Self::clear) comes before the next.
+    pub(crate) fn memory(&mut self) -> &mut Vec<u8> {
+        &mut self.frame
+    }
+
+    /// Gives the frame, header still to be filled in, for other memory, which is empty.
+    pub(crate) fn swap_frame(&mut self, empty: &mut Vec<u8>) {
+        std::mem::swap(&mut self.frame, empty);
+    }
+
+    /// Makes room for so many bytes more.
+    #[inline]
     pub(crate) fn reserve(&mut self, len: usize) -> Result<()> {
-        self.bytes
-            .try_reserve(len)
-            .map_err(|_| Error::no_memory("a batch", len))
+        let header = HEADER_ROOM.saturating_sub(self.frame.len());
+        self.frame
+            .try_reserve(len.saturating_add(header))
+            .map_err(|_| Error::no_memory("a batch", len))?;
+        if header > 0 {
+            self.frame.resize(HEADER_ROOM, 0);
+        }
+        Ok(())
+    }
+
+    /// Adds bytes for which room was made.
+    #[inline]
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.frame.extend_from_slice(bytes);
     }
 
     /// Adds a record, which has been checked.
     #[inline]
     pub(crate) fn push(&mut self, record: &Record<'_>) -> Result<()> {
         self.reserve(record.encoded_len())?;
-        self.bytes.extend_from_slice(&record.encoded_header());
-        self.bytes.extend_from_slice(record.key);
-        self.bytes.extend_from_slice(record.value);
+        self.extend(&record.encoded_header());
+        self.extend(record.key);
+        self.extend(record.value);
         self.record_count += 1;
         Ok(())
     }
 
     /// The payload is complete.
     pub(crate) fn seal(&mut self) {
-        self.crc = crc32(&self.bytes);
+        self.crc = crc32(self.bytes());
     }
 }
 
@@ -327,7 +361,7 @@ mod tests {
         payload.push(&Record::put(b"key", b"value")).unwrap();
         payload.push(&Record::delete(b"key")).unwrap();
         payload.seal();
-        assert!(fill_exactly(&payload.bytes, payload.record_count));
-        assert_eq!(payload.crc, crc32(&payload.bytes));
+        assert!(fill_exactly(payload.bytes(), payload.record_count));
+        assert_eq!(payload.crc, crc32(payload.bytes()));
     }
 }

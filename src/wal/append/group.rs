@@ -33,6 +33,27 @@ pub(crate) enum Owner {
     Nobody,
 }
 
+/// How a group is handed a payload.
+#[derive(Debug)]
+pub(crate) enum Handed<'a> {
+    /// To copy.
+    Lent(&'a EncodedPayload),
+    /// To take, for other memory. What is in it then is not said.
+    Given(&'a mut EncodedPayload),
+}
+
+impl Handed<'_> {
+    pub(crate) fn payload(&self) -> &EncodedPayload {
+        match self {
+            Handed::Lent(payload) => payload,
+            Handed::Given(payload) => payload,
+        }
+    }
+}
+
+/// A payload of fewer bytes is copied, though it might be taken: the group keeps the memory that it grew to.
+const TAKEN_LEN_MIN: usize = 4 << 10;
+
 /// A frame of a group whose header is still to be filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingFrame {
@@ -71,30 +92,40 @@ impl Group {
     /// Adds a frame and returns its index.
     pub(crate) fn push(
         &mut self,
-        payload: &EncodedPayload,
+        handed: Handed<'_>,
         frame_type: u8,
         flags: u8,
         sync: bool,
         owner: Owner,
     ) -> Result<usize> {
         let at = self.bytes.len();
-        let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
+        let payload = handed.payload();
+        let payload_len = payload.bytes().len();
+        let (payload_crc, record_count) = (payload.crc, payload.record_count);
+        let len = usize::try_from(frame_len(payload_len)).unwrap_or(usize::MAX);
+        let no_memory = || Error::no_memory("a group", len);
+        self.frames.try_reserve(1).map_err(|_| no_memory())?;
         // Room for the zeros behind the group too, so that the leader need not allocate.
-        let reserved =
-            self.bytes.try_reserve(len + HEADER_LEN).is_ok() && self.frames.try_reserve(1).is_ok();
-        if !reserved {
-            return Err(Error::no_memory("a group", len));
+        match handed {
+            Handed::Given(payload) if at == 0 && payload_len >= TAKEN_LEN_MIN => {
+                payload.reserve(len - payload_len)?;
+                payload.swap_frame(&mut self.bytes);
+            }
+            handed => {
+                let reserved = self.bytes.try_reserve(len + HEADER_LEN);
+                reserved.map_err(|_| no_memory())?;
+                self.bytes.resize(at + HEADER_LEN, 0);
+                self.bytes.extend_from_slice(handed.payload().bytes());
+            }
         }
-        self.bytes.resize(at + HEADER_LEN, 0);
-        self.bytes.extend_from_slice(&payload.bytes);
         self.bytes.resize(at + len, 0);
         self.frames.push(PendingFrame {
             at,
-            payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
-            payload_crc: payload.crc,
+            payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
+            payload_crc,
             frame_type,
             flags,
-            record_count: payload.record_count,
+            record_count,
             owner,
             receipt: Receipt::default(),
         });
@@ -192,4 +223,60 @@ pub(crate) fn indeterminate(cause: Error, batch_id: Lsn) -> Error {
             "the batch may or may not be on the disk; reopening settles it",
         )
         .at(place)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::format::frame::frame_type;
+
+    fn encode(payload: &mut EncodedPayload, len: usize) {
+        payload.clear();
+        payload.reserve(len).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|at| at as u8 | 1).collect();
+        payload.extend(&bytes);
+        payload.seal();
+    }
+
+    fn push(group: &mut Group, handed: Handed<'_>) {
+        let pushed = group.push(handed, frame_type::BATCH, 0, true, Owner::Caller);
+        pushed.unwrap();
+    }
+
+    #[test]
+    fn what_is_taken_stands_in_the_group_as_what_is_copied() {
+        let (mut given, mut taking) = (EncodedPayload::default(), Group::default());
+        for first in [0, 1, 300, TAKEN_LEN_MIN - 1, TAKEN_LEN_MIN, 50_001] {
+            let mut copying = Group::default();
+            taking.clear();
+            // The second of a group is copied in any case.
+            for len in [first, 5_000, 7] {
+                encode(&mut given, len);
+                push(&mut copying, Handed::Lent(&given));
+                push(&mut taking, Handed::Given(&mut given));
+            }
+            assert_eq!(
+                taking.bytes, copying.bytes,
+                "a first payload of {first} bytes"
+            );
+            for (one, other) in taking.frames.iter().zip(&copying.frames) {
+                assert_eq!(one.at, other.at);
+                assert_eq!(one.payload_len, other.payload_len);
+                assert_eq!(one.payload_crc, other.payload_crc);
+            }
+            // So that a leader need not allocate for the zeros behind the group.
+            let behind = taking.bytes.len() + HEADER_LEN;
+            assert!(taking.bytes.capacity() >= behind);
+        }
+    }
+
+    #[test]
+    fn a_great_payload_is_not_copied() {
+        let (mut given, mut group) = (EncodedPayload::default(), Group::default());
+        encode(&mut given, TAKEN_LEN_MIN);
+        given.reserve(2 * HEADER_LEN).unwrap();
+        let payload = given.bytes().as_ptr();
+        push(&mut group, Handed::Given(&mut given));
+        assert_eq!(group.bytes[HEADER_LEN..].as_ptr(), payload);
+    }
 }

@@ -37,7 +37,7 @@ mod tickets;
 mod turn;
 
 pub(crate) use super::group::{
-    honest, indeterminate, Group, GroupOutcome, Owner, PendingFrame, Receipt,
+    honest, indeterminate, Group, GroupOutcome, Handed, Owner, PendingFrame, Receipt,
 };
 pub(crate) use alone::Alone;
 pub(crate) use foretold::Foretold;
@@ -177,7 +177,7 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// its group is acknowledged; or at once, if batches are buffered and it need not be durable.
     pub(crate) fn commit(
         &self,
-        payload: &EncodedPayload,
+        payload: &mut EncodedPayload,
         frame_type: u8,
         flags: u8,
         sync: bool,
@@ -188,8 +188,8 @@ impl<S: GroupSink> GroupCommitter<S> {
             }
         }
         let mut outcome = None;
-        let payloads = std::slice::from_ref(payload);
-        self.commit_each(payloads, frame_type, flags, sync, |result| {
+        let given = std::iter::once(Handed::Given(payload));
+        self.commit_each(given, frame_type, flags, sync, |result| {
             outcome = Some(result);
         })?;
         outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "a commit without result")))
@@ -198,9 +198,9 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// Like [`commit`](Self::commit), for several batches of one frame each, one group for all.
     /// Tells the result of each, in order; those that fail are the last ones. An error: nothing
     /// was written.
-    pub(crate) fn commit_each(
+    pub(crate) fn commit_each<'p>(
         &self,
-        payloads: &[EncodedPayload],
+        payloads: impl ExactSizeIterator<Item = Handed<'p>>,
         frame_type: u8,
         flags: u8,
         sync: bool,
@@ -208,9 +208,10 @@ impl<S: GroupSink> GroupCommitter<S> {
     ) -> Result<()> {
         let mut state = self.wait_for_room()?;
         let first = state.open.frames.len();
+        let count = payloads.len();
         let mut refused = None;
-        for payload in payloads {
-            if let Err(error) = state.push(payload, frame_type, flags, sync, Owner::Caller) {
+        for handed in payloads {
+            if let Err(error) = state.push(handed, frame_type, flags, sync, Owner::Caller) {
                 refused = Some(error);
                 break;
             }
@@ -231,7 +232,7 @@ impl<S: GroupSink> GroupCommitter<S> {
         }
         drop(state);
         if let Some(error) = refused {
-            for _ in pushed.len()..payloads.len() {
+            for _ in pushed.len()..count {
                 tell(Err(error.duplicate()));
             }
         }
@@ -320,14 +321,15 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// ([`wait_for_ticket`](Self::wait_for_ticket)).
     pub(crate) fn commit_later(
         &self,
-        payload: &EncodedPayload,
+        payload: &mut EncodedPayload,
         frame_type: u8,
         flags: u8,
         sync: bool,
     ) -> Result<u64> {
         let mut state = self.wait_for_room()?;
         let number = state.tickets.next()?;
-        state.push(payload, frame_type, flags, sync, Owner::Ticket(number))?;
+        let (handed, owner) = (Handed::Given(payload), Owner::Ticket(number));
+        state.push(handed, frame_type, flags, sync, owner)?;
         state.tickets.give();
         drop(self.call_for_leader(state));
         Ok(number)
@@ -441,6 +443,11 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// Runs `ring` whenever tickets are settled, from now on.
     pub(crate) fn on_settled(&self, ring: Ring) {
         self.state().tickets.set_ring(ring);
+    }
+
+    /// Everything below is durable, also for who waits for it: the writer knows that a moment earlier.
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        self.state().durable_lsn
     }
 
     /// Looks at the writer between groups. Waits for a group that is being written.

@@ -6,7 +6,7 @@
 //! the buffer is written, and batches wait until he is done. If a foretold batch can't be written,
 //! the handle is poisoned: its append has said that it is in the log.
 
-use super::{GroupCommitter, GroupSink, Guard, Owner, PendingFrame, Receipt, State};
+use super::{GroupCommitter, GroupSink, Guard, Handed, Owner, PendingFrame, Receipt, State};
 use crate::error::Result;
 use crate::format::frame::{frame_flag, frame_len, HEADER_LEN};
 use crate::lsn::{Lsn, Seq};
@@ -90,10 +90,16 @@ impl<S: GroupSink> GroupCommitter<S> {
         flags: u8,
     ) -> Result<Option<Receipt>> {
         let mut state: Guard<'_, S> = self.wait_for_room()?;
-        if state.open.bytes.len() + payload.bytes.len() >= self.limits.buffer_len_max {
+        if state.open.bytes.len() + payload.bytes().len() >= self.limits.buffer_len_max {
             return Ok(None);
         }
-        state.push(payload, frame_type, flags, false, Owner::Nobody)?;
+        state.push(
+            Handed::Lent(payload),
+            frame_type,
+            flags,
+            false,
+            Owner::Nobody,
+        )?;
         let receipt = state.open.frames.last().map(|frame| frame.receipt);
         if state.open.bytes.len() >= self.limits.buffer_len_max / 2 {
             state.open.wanted = true;

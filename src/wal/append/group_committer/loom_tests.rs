@@ -178,7 +178,7 @@ fn append(committer: &GroupCommitter<Sink>, bit: usize) -> Option<Result<Receipt
     payload.record_count = u32::try_from(bit).unwrap();
     let flags = frame_flag::BEGIN | frame_flag::COMMIT;
     catch_unwind(AssertUnwindSafe(|| {
-        committer.commit(&payload, frame_type::BATCH, flags, false)
+        committer.commit(&mut payload, frame_type::BATCH, flags, false)
     }))
     .ok()
 }
@@ -379,7 +379,7 @@ fn loom_tickets_are_settled_in_order_whoever_leads() {
                 payload.record_count = u32::try_from(bit).unwrap();
                 let flags = frame_flag::BEGIN | frame_flag::COMMIT;
                 committer
-                    .commit_later(&payload, frame_type::BATCH, flags, false)
+                    .commit_later(&mut payload, frame_type::BATCH, flags, false)
                     .unwrap()
             };
             let first = later(1);

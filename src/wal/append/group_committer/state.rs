@@ -2,10 +2,9 @@
 //! is written: the open group, the groups under way, and the results that nobody has taken yet.
 
 use super::tickets::Tickets;
-use super::{Foretold, Group, GroupOutcome, Owner, Receipt, FLIGHTS_MAX};
+use super::{Foretold, Group, GroupOutcome, Handed, Owner, Receipt, FLIGHTS_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
-use crate::wal::append::batch_encoder::EncodedPayload;
 use std::collections::VecDeque;
 
 /// Buffers of finished groups that are kept for the next ones, besides one for each flight.
@@ -104,13 +103,13 @@ impl<F> State<F> {
     /// Adds a frame to the open group.
     pub(super) fn push(
         &mut self,
-        payload: &EncodedPayload,
+        handed: Handed<'_>,
         frame_type: u8,
         flags: u8,
         sync: bool,
         owner: Owner,
     ) -> Result<()> {
-        let index = self.open.push(payload, frame_type, flags, sync, owner)?;
+        let index = self.open.push(handed, frame_type, flags, sync, owner)?;
         if let (Some(foretold), Some(frame)) = (&mut self.foretold, self.open.frames.get_mut(index))
         {
             frame.receipt = foretold.next(frame);

@@ -224,20 +224,19 @@ fn buffering_less_than(
 }
 
 fn payload() -> EncodedPayload {
-    EncodedPayload {
-        record_count: 1,
-        ..EncodedPayload::default()
-    }
+    let mut payload = EncodedPayload::default();
+    payload.record_count = 1;
+    payload
 }
 
 fn append(committer: &Committer, sync: bool) -> Result<Receipt> {
     let flags = frame_flag::BEGIN | frame_flag::COMMIT;
-    committer.commit(&payload(), frame_type::BATCH, flags, sync)
+    committer.commit(&mut payload(), frame_type::BATCH, flags, sync)
 }
 
 fn append_later(committer: &Committer) -> Result<u64> {
     let flags = frame_flag::BEGIN | frame_flag::COMMIT;
-    committer.commit_later(&payload(), frame_type::BATCH, flags, true)
+    committer.commit_later(&mut payload(), frame_type::BATCH, flags, true)
 }
 
 fn ask(committer: &Committer, ticket: u64) -> Result<Receipt> {

@@ -218,12 +218,12 @@ impl SegmentWriter {
         time_ns: u64,
         payload: &EncodedPayload,
     ) -> std::result::Result<(), WriteFault> {
-        let len = usize::try_from(frame_len(payload.bytes.len())).unwrap_or(usize::MAX);
+        let len = usize::try_from(frame_len(payload.bytes().len())).unwrap_or(usize::MAX);
         self.make_room(self.offset + len as u64 + HEADER_LEN as u64)
             .map_err(WriteFault::of)?;
         let header = FrameHeader {
             payload_crc: payload.crc,
-            payload_len: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
+            payload_len: u32::try_from(payload.bytes().len()).unwrap_or(u32::MAX),
             frame_type,
             flags,
             link: self.link,
@@ -243,7 +243,7 @@ impl SegmentWriter {
             .try_reserve_exact(len + HEADER_LEN)
             .map_err(|_| WriteFault::Clean(Error::no_memory("a frame", len)))?;
         bytes.extend_from_slice(&encoded);
-        bytes.extend_from_slice(&payload.bytes);
+        bytes.extend_from_slice(payload.bytes());
         bytes.resize(len + HEADER_LEN, 0);
         write_all_at(self.file.as_ref(), self.offset, &bytes)
             .map_err(|failure| WriteFault::of(failure.into_error(&self.path())))?;

@@ -9,7 +9,9 @@ use crate::format::frame::{frame_type, HEADER_LEN};
 use crate::lsn::Seq;
 use crate::vfs::{write_all_at, Vfs};
 use crate::wal::append::batch_encoder::EncodedPayload;
-use crate::wal::append::group_committer::{indeterminate, Alone, Group, GroupSink, Owner, Receipt};
+use crate::wal::append::group_committer::{
+    indeterminate, Alone, Group, GroupSink, Handed, Owner, Receipt,
+};
 use crate::wal::layout::Layout;
 use crate::wal::options::SyncMode;
 use crate::wal::segment_file::discard;
@@ -78,13 +80,14 @@ impl SegmentWriter {
     /// Commits a CHECKPOINT, synced, and notes it in the control file.
     pub(crate) fn checkpoint(&mut self, data: &[u8]) -> Alone<Receipt> {
         let mut payload = EncodedPayload::default();
-        if payload.bytes.try_reserve_exact(data.len()).is_err() {
-            return Alone::refused(Error::no_memory("a checkpoint", data.len()));
+        if let Err(error) = payload.reserve(data.len()) {
+            return Alone::refused(error);
         }
-        payload.bytes.extend_from_slice(data);
+        payload.extend(data);
         payload.seal();
         let mut group = Group::default();
-        if let Err(error) = group.push(&payload, frame_type::CHECKPOINT, 0, true, Owner::Caller) {
+        let handed = Handed::Given(&mut payload);
+        if let Err(error) = group.push(handed, frame_type::CHECKPOINT, 0, true, Owner::Caller) {
             return Alone::refused(error);
         }
         let outcome = self.write_group(&mut group, false);
