@@ -423,6 +423,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_appended_since_is_seen_where_nothing_was() {
+        let (_directory, store) = store_with(COUNT as u64);
+        let mut reader = store.read(Read::default()).unwrap();
+        assert_eq!(next(&mut reader, COUNT).unwrap(), positions(1, COUNT));
+        assert!(is_made(&reader) || !has_processors());
+        append(&store, 70);
+        assert_eq!(next(&mut reader, COUNT).unwrap(), positions(101, 70));
+    }
+
+    #[test]
     fn a_limit_counts_what_was_made_ahead() {
         let (_directory, store) = store_with(500);
         let read = Read {
