@@ -126,8 +126,8 @@ impl Job {
         }
     }
 
-    /// The page, when it was made; `None` if nobody has begun, or it could not be.
-    fn take(&self) -> Option<(Reading, bool)> {
+    /// How it stands, if not in the middle of being made; nothing is asked for any more.
+    fn settle(&self) -> State {
         let mut state = self.state();
         while matches!(*state, State::Making) {
             state = self
@@ -135,10 +135,7 @@ impl Job {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        match std::mem::replace(&mut *state, State::Idle) {
-            State::Made(made) => made,
-            _ => None,
-        }
+        std::mem::replace(&mut *state, State::Idle)
     }
 }
 
@@ -182,8 +179,14 @@ impl Ahead {
             .take()
             .is_some_and(|given| 2 * given.elapsed() >= reading.took);
         self.slow = if is_slow { self.slow + 1 } else { 0 };
-        let (made, is_all) = self.job.as_deref().and_then(Job::take)?;
-        if made.page.is_empty() || count_max != self.count_max {
+        let (made, is_all) = match self.job.as_deref()?.settle() {
+            _ if count_max != self.count_max => None,
+            State::Waiting(order) => order.make(),
+            State::Made(made) => made,
+            State::Idle | State::Making => None,
+        }?;
+        if made.page.is_empty() {
+            // Since then there may be more.
             return None;
         }
         self.spare = Some(std::mem::replace(reading, made));
@@ -236,7 +239,7 @@ impl Ahead {
     /// the thread.
     pub(super) fn end(&mut self) {
         if let Some(job) = self.job.take() {
-            job.take();
+            job.settle();
         }
     }
 }
