@@ -21,6 +21,7 @@ mod lists;
 #[cfg(feature = "ndjson")]
 pub mod ndjson;
 mod published;
+mod read_ahead;
 mod reader;
 mod replay;
 mod request;

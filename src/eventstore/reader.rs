@@ -574,7 +574,7 @@ impl SparePages {
 }
 
 /// A reading that goes on from page to page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     pub(super) read: Read,
     /// Position to go on from, in the direction of reading; `None`: not begun.

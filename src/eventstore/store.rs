@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, IndexLimits};
 use super::index::{KeyKind, ListHead};
 use super::published::Published;
+use super::read_ahead::{Ahead, Reading};
 use super::reader::{EventPage, Files, Progress, SparePages};
 use super::request::{check_len, AppendReceipt, AppendRequest, Prepared};
 use super::selection::Read;
@@ -257,9 +258,8 @@ impl EventStore {
         read.check()?;
         Ok(EventReader {
             source: Arc::clone(&self.source),
-            progress: Progress::new(read),
-            positions: Vec::new(),
-            page: self.source.spare_pages.take(),
+            reading: Reading::new(Progress::new(read), self.source.spare_pages.take()),
+            ahead: Ahead::new(),
             at_end: false,
         })
     }
@@ -406,9 +406,8 @@ pub fn category(stream: &str) -> &str {
 #[derive(Debug)]
 pub struct EventReader {
     source: Arc<Source>,
-    progress: Progress,
-    positions: Vec<u64>,
-    page: EventPage,
+    pub(super) reading: Reading,
+    pub(super) ahead: Ahead,
     at_end: bool,
 }
 
@@ -416,7 +415,7 @@ impl EventReader {
     /// The page that was filled last; empty before the first.
     #[must_use]
     pub fn page(&self) -> &EventPage {
-        &self.page
+        &self.reading.page
     }
 
     /// Whether nothing stood behind the page when it was filled: the next one is empty, unless more
@@ -434,25 +433,27 @@ impl EventReader {
         }
         let last = self.source.last_position()?;
         self.at_end = false;
-        let is_all = self.progress.fill(
-            &self.source.catalog,
-            &self.source.files,
-            last,
-            count_max,
-            &mut self.positions,
-            &mut self.page,
-        )?;
+        let is_all = match self.ahead.take(&mut self.reading, last, count_max) {
+            Some(is_all) => is_all,
+            None => self.reading.go_on(&self.source, last, count_max)?,
+        };
+        self.at_end = is_all;
         if is_all {
             // The next page is found empty without looking.
-            self.progress.end(last);
+            self.reading.progress.end(last);
+        } else {
+            self.ahead.ask(&self.source, &self.reading, last, count_max);
         }
-        self.at_end = is_all;
-        Ok(&self.page)
+        Ok(&self.reading.page)
     }
 }
 
 impl Drop for EventReader {
     fn drop(&mut self) {
-        self.source.spare_pages.give(std::mem::take(&mut self.page));
+        if self.source.wal.check_process().is_ok() {
+            self.ahead.end();
+        }
+        let page = std::mem::take(&mut self.reading.page);
+        self.source.spare_pages.give(page);
     }
 }

@@ -170,6 +170,11 @@ impl Wal {
         Err(forked())
     }
 
+    /// By which a child made by `fork` is told from the process that opened the log.
+    pub(crate) fn fork_count(&self) -> u64 {
+        self.fork_count
+    }
+
     fn committer(&self) -> Result<&GroupCommitter<SegmentWriter>> {
         self.check_process()?;
         self.committer

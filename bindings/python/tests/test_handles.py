@@ -10,6 +10,7 @@ import threading
 import time
 import unittest
 import warnings
+from itertools import islice
 
 import duralog
 from duralog import Wal
@@ -308,6 +309,27 @@ class Fork(Case):
             self.in_child(lambda: wal.close() is None)
             go_on.set()
             caller.join()
+
+    def test_child_does_not_wait_for_a_page_that_is_made_ahead(self):
+        with duralog.EventStore(self.path) as store:
+            store.append(duralog.NewEvent("stream", "Type", bytes(200)) for _ in range(20_000))
+            events = store.read()
+            seen = 0
+
+            def child():
+                try:
+                    for _ in events:
+                        pass
+                    return False
+                except duralog.Forked:
+                    return True
+
+            while page := list(islice(events, 512)):
+                self.assertEqual([event.position for event in page], list(range(seen + 1, seen + len(page) + 1)))
+                seen += len(page)
+                if seen % 2048 == 0:
+                    self.in_child(child)
+            self.assertEqual(seen, 20_000)
 
     def test_child_opens_logs_of_its_own(self):
         with Wal(self.path) as wal:

@@ -247,3 +247,82 @@ fn version_in(bytes: &[u8], at: &mut usize) -> u64 {
     let _ = crate::format::varint::get(bytes, &mut field);
     crate::format::varint::get(bytes, &mut field).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Turn, Waiting};
+    use super::*;
+    use crate::eventstore::{
+        AppendRequest, EventStore, EventStoreOptions, NewEvent, Read, Selection,
+    };
+    use crate::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
+    use crate::wal::Durability;
+    use std::sync::Arc;
+
+    /// An event in each of the streams.
+    fn request<S: AsRef<str>>(streams: &[S]) -> Prepared {
+        let of = |stream| NewEvent {
+            stream,
+            event_type: "Happened",
+            ..NewEvent::default()
+        };
+        let events: Vec<NewEvent<'_>> = streams.iter().map(|stream| of(stream.as_ref())).collect();
+        let request = AppendRequest {
+            events: &events,
+            ..AppendRequest::default()
+        };
+        Prepared::new(&request).unwrap()
+    }
+
+    /// What becomes of requests that are one turn.
+    fn turn(store: &EventStore, requests: Vec<Prepared>) -> Vec<Result<AppendReceipt>> {
+        let waiting = |request| Waiting {
+            ticket: 0,
+            request,
+            durability: Durability::AsOpened,
+        };
+        let mut turn = Turn {
+            sequencer: &store.sequencer,
+            taken: requests.into_iter().map(waiting).collect(),
+            results: Vec::new(),
+            decided: 0,
+            refusal: None,
+            complete: false,
+        };
+        store.sequencer.take_turn(&mut turn);
+        turn.complete = true;
+        turn.results.drain(..).map(Option::unwrap).collect()
+    }
+
+    #[test]
+    fn versions_stay_gapless_when_a_request_before_fails_half_way() {
+        let disk = Arc::new(SimDisk::new(1));
+        let open = || EventStore::open_on(disk.clone(), "/store", &EventStoreOptions::default());
+        let store = open().unwrap();
+        let streams: Vec<String> = (0..3000).map(|number| format!("s-{number:04}")).collect();
+        turn(&store, vec![request(&streams)]).remove(0).unwrap();
+        store.close().unwrap();
+        let store = open().unwrap();
+        // Its version is at hand from now on; that of the last stream would have to be looked up.
+        turn(&store, vec![request(&["s-0000"])]).remove(0).unwrap();
+        let broken = Fault::Error(errno::EIO);
+        disk.fail(FaultPlan::new(Call::Read, 1, broken).lasting());
+        let half_way = request(&["s-0000", "s-0000", "s-2999"]);
+        let mut results = turn(&store, vec![half_way, request(&["s-0000"])]);
+        let receipt = results.remove(1).unwrap();
+        let error = results.remove(0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!(receipt.first_position, 3002);
+        assert_eq!(receipt.stream_versions, [("s-0000".to_string(), 3)]);
+        disk.clear_faults();
+        let selection = Selection::Stream("s-0000".to_string());
+        let read = Read {
+            selection,
+            ..Read::default()
+        };
+        let mut reader = store.read(read).unwrap();
+        let page = reader.next_page(10).unwrap();
+        let versions: Vec<u64> = page.iter().map(|event| event.stream_version).collect();
+        assert_eq!(versions, [1, 2, 3]);
+    }
+}
