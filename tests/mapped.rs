@@ -7,6 +7,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+use duralog::format::checksum::crc32;
+use duralog::format::frame::{FrameHeader, HEADER_LEN};
 use duralog::{
     Cursor, Durability, EntryKind, Error, ErrorKind, OpenHow, Record, RecoveryPolicy, SyncMode,
     Wal, WalOptions,
@@ -201,4 +203,52 @@ fn damage_is_found_in_a_mapped_segment_and_salvage_reads() {
         gaps += u32::from(entry.kind == EntryKind::Gap);
     }
     assert_eq!(gaps, 1);
+}
+
+/// Makes the first record of the `nth` frame a byte shorter than it was, and all checksums right again.
+fn shorten_record(bytes: &mut [u8], nth: usize) {
+    let is_frame = |at: &usize| FrameHeader::decode(&bytes[*at..]).is_some();
+    let mut at = (0..).step_by(8).find(is_frame).unwrap();
+    let mut before = None;
+    for number in 0.. {
+        let Some((mut header, _)) = FrameHeader::decode(&bytes[at..]) else {
+            break;
+        };
+        let payload = &mut bytes[at + HEADER_LEN..][..header.payload_len as usize];
+        if number == nth {
+            payload[8] -= 1;
+        }
+        header.payload_crc = crc32(payload);
+        header.link = before.unwrap_or(header.link);
+        let encoded = header.encode();
+        before = encoded.first_chunk().copied().map(u32::from_le_bytes);
+        bytes[at..at + HEADER_LEN].copy_from_slice(&encoded);
+        at += usize::try_from(header.frame_len()).unwrap();
+    }
+}
+
+#[test]
+fn records_that_do_not_fill_their_frame_are_refused() {
+    // Frames of one record and of two take turns.
+    for nth in [10, 11] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let wal = Wal::open(&path, &options()).unwrap();
+        fill(&wal, 3, b"value");
+        wal.close().unwrap();
+        let name = segment(&path, 1);
+        let mut bytes = fs::read(&name).unwrap();
+        shorten_record(&mut bytes, nth);
+        fs::write(&name, bytes).unwrap();
+
+        let wal = open_reader(&path);
+        let read = all(wal.cursor(0).unwrap(), 1024);
+        let mapped = all(wal.cursor(0).unwrap().mapped(), 1024);
+        for (found, error) in [read, mapped] {
+            assert_eq!(found.len(), nth + nth / 2);
+            let error = error.unwrap();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.to_string().contains("do not fill"), "{error}");
+        }
+    }
 }

@@ -68,6 +68,8 @@ FLIGHT = "src/wal/append/segment_writer/flight.rs"
 SIM_DISK = "src/vfs/sim/disk.rs"
 READER = "src/wal/replay/segment_reader.rs"
 READ_AHEAD = "src/wal/replay/read_ahead.rs"
+STRUCTURE = "src/wal/replay/structure.rs"
+PAGE = "src/wal/replay/cursor/page.rs"
 SEGMENT_END = "src/wal/replay/cursor/segment_end.rs"
 FILES = "src/wal/segment_file.rs"
 OPEN = "src/wal/open.rs"
@@ -120,12 +122,15 @@ LOG_MUTANTS = (
     Mutant("control file is not synced", CONTROL, "        self.file\n            .sync_data()\n            .map_err(|error| Error::sync(&path, error))?;", ""),
     Mutant("name of the control file is not synced", CONTROL, "            vfs.sync_dir(layout.dir())\n                .map_err(|error| Error::sync(layout.dir(), error))?;", ""),
     Mutant("segment is not synced before its successor", ROTATION, "self.sync_segment().map_err(RotateFault::fatal)?;", ""),
-    Mutant("salt is not compared", READER, "if header.salt != self.header.salt {", "if false {"),
-    Mutant("link is not compared", READER, "if header.link != self.link {", "if false {"),
-    Mutant("place is not compared", READER, "if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {", "if false {"),
+    Mutant("salt is not compared", READER, "header.salt == segment.salt", "true"),
+    Mutant("link is not compared", READER, "header.link == self.link\n", "true\n"),
+    Mutant("place is not compared", READER, "header.lsn == segment.lsn_at(self.offset)", "true"),
     Mutant("header checksum is not compared", FRAME, "if crc32(&bytes[4..]) != header_crc {", "if false {"),
     Mutant("payload checksum is not compared", READER, "if computed != header.payload_crc {", "if false {"),
-    Mutant("payload checksum is not compared in pages", READER, "if crc32(payload) != header.payload_crc {", "if false {"),
+    Mutant("payload checksum is not compared in pages", READER, "(crc32(payload) == header.payload_crc).then_some", "true.then_some"),
+    Mutant("number of a whole batch is not compared in pages", STRUCTURE, "            && header.first_seq == self.next_seq\n", ""),
+    Mutant("whole batch in pages begins inside another", STRUCTURE, "            && self.open.is_none();", ";"),
+    Mutant("records of a whole batch need not fill it in pages", PAGE, "records.put(&mut rows, base) == Some(frame.payload.len())", "records.put(&mut rows, base).is_some()"),
     Mutant("a frame that reaches beyond the end is the end", SEGMENT_END, "                if at >= end.lsn {", "                if *cause == StopCause::Limit || at >= end.lsn {"),
     Mutant("the clean close is believed without its last frame", JUDGE, "    if !holds {", "    if false {"),
     Mutant("a file is used again under who looks at it", FILES, "match file.lock(FileLock::Exclusive) {", "match io::Result::Ok(true) {"),

@@ -90,9 +90,13 @@ impl FrameHeader {
 
     /// The header in the first 64 of `bytes`, with its `header_crc`; `None` if the checksum does
     /// not hold (or there are fewer bytes).
+    ///
+    /// Always inlined: who reads frame after frame would wait at each for a header to be written to
+    /// memory and read back, since what the length says of the next one comes from there.
     #[must_use]
+    #[inline(always)]
     pub fn decode(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
-        let bytes = bytes.get(..HEADER_LEN)?;
+        let bytes = bytes.first_chunk()?;
         let header_crc = get_u32(bytes, 0);
         if crc32(&bytes[4..]) != header_crc {
             return None;
@@ -100,7 +104,8 @@ impl FrameHeader {
         Some((Self::decode_unchecked(bytes), header_crc))
     }
 
-    fn decode_unchecked(bytes: &[u8]) -> FrameHeader {
+    #[inline(always)]
+    fn decode_unchecked(bytes: &[u8; HEADER_LEN]) -> FrameHeader {
         FrameHeader {
             payload_crc: get_u32(bytes, 4),
             payload_len: get_u32(bytes, 8),
@@ -131,7 +136,7 @@ impl FrameHeader {
     /// itself. Cheap for most bytes that are none: what it would claim is looked at first.
     #[must_use]
     pub fn decode_of_any(bytes: &[u8]) -> Option<FrameHeader> {
-        let bytes = bytes.get(..HEADER_LEN)?;
+        let bytes = bytes.first_chunk()?;
         let claim = Self::decode_unchecked(bytes);
         let possible = claim.frame_type != 0
             && claim.salt != 0

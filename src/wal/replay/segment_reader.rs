@@ -163,11 +163,81 @@ impl Window {
     }
 }
 
-/// A place in the walk that can be returned to.
+/// A place in the walk that can be gone to again, and what a frame there is held against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bookmark {
     offset: u64,
     link: u32,
+}
+
+impl Bookmark {
+    /// Whether a frame with this header is accepted here, if its payload is what the header says.
+    #[inline]
+    fn expects(&self, segment: &SegmentHeader, header: &FrameHeader) -> bool {
+        // The greatest number stands for places beyond the last LSN, where no frame can stand.
+        header.salt == segment.salt
+            && header.lsn == segment.lsn_at(self.offset)
+            && header.lsn.0 != u64::MAX
+            && header.link == self.link
+            && header.payload_len as usize <= PAYLOAD_LEN_MAX
+    }
+}
+
+/// The frames that follow in the window, for who takes many: it moves as the reader would, but looks
+/// nothing up twice. The reader itself stays where it is, until it is told how far the frames were taken
+/// ([`SegmentReader::return_to`]).
+pub(crate) struct FramesInWindow<'a> {
+    segment: &'a SegmentHeader,
+    window: &'a [u8],
+    /// Where the next frame begins in the window.
+    at: usize,
+    place: Bookmark,
+}
+
+/// A frame that is accepted if the walk goes behind it.
+pub(crate) struct NextFrame<'a> {
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: &'a [u8],
+    /// Where the payload begins in the window.
+    pub(crate) payload_begin: usize,
+    len: usize,
+    header_crc: u32,
+}
+
+impl<'a> FramesInWindow<'a> {
+    /// The next frame, if it lies in the window whole, is one to accept, and `wanted` says so of its
+    /// header. If there is none, [`SegmentReader::step`] says why.
+    #[inline]
+    pub(crate) fn next(&self, wanted: impl FnOnce(&FrameHeader) -> bool) -> Option<NextFrame<'a>> {
+        let bytes = self.window.get(self.at..)?;
+        let (header, header_crc) = FrameHeader::decode(bytes)?;
+        if !self.place.expects(self.segment, &header) || !wanted(&header) {
+            return None;
+        }
+        let len = usize::try_from(header.frame_len()).ok()?;
+        let payload_len = header.payload_len as usize;
+        let payload = bytes.get(..len)?.get(HEADER_LEN..)?.get(..payload_len)?;
+        (crc32(payload) == header.payload_crc).then_some(NextFrame {
+            header,
+            payload,
+            payload_begin: self.at + HEADER_LEN,
+            len,
+            header_crc,
+        })
+    }
+
+    /// Goes behind the frame that [`next`](Self::next) gave.
+    #[inline]
+    pub(crate) fn accept(&mut self, frame: &NextFrame<'_>) {
+        self.at += frame.len;
+        self.place.offset += frame.len as u64;
+        self.place.link = frame.header_crc;
+    }
+
+    /// The place behind what was accepted.
+    pub(crate) fn bookmark(&self) -> Bookmark {
+        self.place
+    }
 }
 
 impl SegmentReader {
@@ -295,51 +365,36 @@ impl SegmentReader {
         })
     }
 
-    /// The next frame, if it lies in the window whole, is accepted, and `wanted` says so of its header.
-    /// Otherwise the walk stays where it is, and [`step`](Self::step) says why.
-    #[inline]
-    pub(crate) fn frame_in_window(
-        &mut self,
-        wanted: impl FnOnce(&FrameHeader) -> bool,
-    ) -> Option<AcceptedFrame> {
-        let at = self.in_window(HEADER_LEN)?;
-        let bytes = self.window().get(at..)?;
-        let (header, header_crc) = FrameHeader::decode(bytes)?;
-        if self.refusal_of(&header).is_some() || !wanted(&header) {
-            return None;
-        }
-        let frame = bytes.get(..usize::try_from(header.frame_len()).ok()?)?;
-        let payload_len = header.payload_len as usize;
-        let payload = frame.get(HEADER_LEN..)?.get(..payload_len)?;
-        if crc32(payload) != header.payload_crc {
-            return None;
-        }
-        Some(self.accept(header, header_crc, at))
+    /// The frames that lie in the window from the next one on.
+    pub(crate) fn frames_in_window(&self) -> Option<FramesInWindow<'_>> {
+        let at = self.offset.checked_sub(self.window_offset)?;
+        Some(FramesInWindow {
+            segment: &self.header,
+            window: self.window(),
+            at: usize::try_from(at).ok()?,
+            place: self.bookmark(),
+        })
     }
 
     /// Why a frame with this header is not accepted here, whatever its payload.
-    #[inline]
     fn refusal_of(&self, header: &FrameHeader) -> Option<StopCause> {
+        if self.bookmark().expects(&self.header, header) {
+            return None;
+        }
         if header.salt != self.header.salt {
             return Some(StopCause::OtherGeneration);
         }
-        // The greatest number stands for places beyond the last LSN, where no frame can stand.
-        if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
-            let what = format!("LSN {}, expected {}", header.lsn, self.lsn());
-            return Some(StopCause::Refused(what));
-        }
-        if header.link != self.link {
-            let what = format!("link {:#010x}, expected {:#010x}", header.link, self.link);
-            return Some(StopCause::Refused(what));
-        }
-        if header.payload_len as usize > PAYLOAD_LEN_MAX {
-            let what = format!(
+        let what = if header.lsn != self.lsn() || header.lsn.0 == u64::MAX {
+            format!("LSN {}, expected {}", header.lsn, self.lsn())
+        } else if header.link != self.link {
+            format!("link {:#010x}, expected {:#010x}", header.link, self.link)
+        } else {
+            format!(
                 "payload length {}, at most {PAYLOAD_LEN_MAX} are allowed",
                 header.payload_len
-            );
-            return Some(StopCause::Refused(what));
-        }
-        None
+            )
+        };
+        Some(StopCause::Refused(what))
     }
 
     /// Goes behind an accepted frame, which stands at `at` in the window.

@@ -7,13 +7,13 @@
 //! entry, as from [`Cursor::next`], and gives the same.
 
 use super::advance::Advance;
-use super::delivery::{Delivery, Head};
+use super::delivery::Delivery;
 use super::entry::{EntryKind, Item, Page};
 use super::Cursor;
 use crate::error::{Error, Result};
 use crate::format::frame::{frame_flag, frame_type, FrameHeader};
 use crate::format::record;
-use crate::lsn::Seq;
+use crate::lsn::{Lsn, Seq};
 use std::ops::Range;
 
 /// What was added to a page.
@@ -96,7 +96,8 @@ impl Cursor {
         let payload = standing.reader.window().get(delivery.payload.clone());
         let payload_begin = delivery.payload.start;
         let records = Records {
-            head: delivery.head,
+            batch_id: delivery.head.batch_id,
+            time_ns: delivery.head.time_ns,
             first_seq: delivery.next_seq,
             count,
             payload: payload.unwrap_or_default(),
@@ -104,9 +105,11 @@ impl Cursor {
             at: delivery.at,
         };
         self.columns.reserve(count as usize)?;
-        let Some(at) = self.columns.push_records(&records, base) else {
+        let Some(at) = records.put(&mut self.columns.rows(count_max), base) else {
             return Err(self.changed());
         };
+        self.columns
+            .add_records(count as usize, delivery.head.committed);
         delivery.at = at;
         delivery.remaining -= count;
         delivery.next_seq += u64::from(count);
@@ -117,70 +120,66 @@ impl Cursor {
     }
 
     /// Adds the frames that follow in the window, as long as each is a whole batch that the page has
-    /// room for. Gives where the last of them ends in the window; `None` if there is none.
+    /// room for, without being made longer. Gives where the last of them ends in the window; `None` if
+    /// there is none.
+    ///
+    /// Where each append is a batch of its own, what is done once for each frame is most of what reading
+    /// costs beside the checksums. So what can be is done before or behind the loop.
     ///
     /// Whatever is not of that kind, or not as it should be, is left for [`advance`](Self::advance).
     fn take_whole_batches(&mut self, base: usize, count_max: usize) -> Option<usize> {
         let standing = self.standing.as_mut()?;
-        if self.raw || standing.beyond_end || standing.delivery.is_some() {
+        let sealed = standing.structure.sealed;
+        if self.raw || standing.beyond_end || sealed || standing.delivery.is_some() {
             return None;
         }
-        let mut end = None;
-        while !standing.structure.sealed {
-            let room = count_max.saturating_sub(self.columns.count());
-            let (seq_end, floor) = (standing.seq_end, self.floor);
+        let mut frames = standing.reader.frames_in_window()?;
+        let mut rows = self.columns.rows(count_max);
+        let (mut count, mut end) = (0, None);
+        loop {
             let wanted = |header: &FrameHeader| {
                 let count = header.record_count as usize;
                 header.frame_type == frame_type::BATCH
                     && header.has(frame_flag::BEGIN | frame_flag::COMMIT)
-                    && header.first_seq > floor
-                    && header.first_seq < seq_end
-                    && count <= room
-                    && count <= header.payload_len as usize / record::HEADER_LEN
+                    && header.first_seq > self.floor
+                    && header.first_seq < standing.seq_end
+                    && count <= rows.len()
             };
-            let bookmark = standing.reader.bookmark();
-            let Some(frame) = standing.reader.frame_in_window(wanted) else {
+            let Some(frame) = frames.next(wanted) else {
                 break;
             };
-            let header = &frame.header;
-            let payload = standing.reader.window().get(frame.payload.clone());
             let records = Records {
-                head: Head {
-                    batch_id: header.lsn,
-                    time_ns: header.time_ns,
-                    committed: true,
-                },
-                first_seq: header.first_seq,
-                count: header.record_count,
-                payload: payload.unwrap_or_default(),
-                payload_begin: frame.payload.start,
+                batch_id: frame.header.lsn,
+                time_ns: frame.header.time_ns,
+                first_seq: frame.header.first_seq,
+                count: frame.header.record_count,
+                payload: frame.payload,
+                payload_begin: frame.payload_begin,
                 at: 0,
             };
-            let count_before = self.columns.count();
-            let reserved = self.columns.reserve(header.record_count as usize);
-            let accepted = reserved.is_ok()
-                && standing
-                    .structure
-                    .accept_where(header, || {
-                        let end = self.columns.push_records(&records, base);
-                        end == Some(records.payload.len())
-                    })
-                    .is_ok();
+            let accepted = standing.structure.accept_whole_batch(&frame.header, || {
+                records.put(&mut rows, base) == Some(frame.payload.len())
+            });
             if !accepted {
-                self.columns.truncate(count_before);
-                standing.reader.return_to(bookmark);
                 break;
             }
+            frames.accept(&frame);
+            count += frame.header.record_count as usize;
             self.floor = standing.structure.next_seq - 1;
-            end = Some(frame.payload.end);
+            end = Some(frame.payload_begin + frame.payload.len());
         }
+        drop(rows);
+        let behind = frames.bookmark();
+        standing.reader.return_to(behind);
+        self.columns.add_records(count, true);
         end
     }
 }
 
 /// Records of one frame.
 struct Records<'a> {
-    head: Head,
+    batch_id: Lsn,
+    time_ns: u64,
     first_seq: Seq,
     count: u32,
     payload: &'a [u8],
@@ -188,6 +187,40 @@ struct Records<'a> {
     payload_begin: usize,
     /// Where the first of them begins in the payload.
     at: usize,
+}
+
+impl Records<'_> {
+    /// Writes them into the next rows, of which there are enough, with places that count from `base`.
+    /// Gives where in the payload the last of them ends; `None` if they are not all there.
+    #[inline]
+    fn put<'r>(&self, rows: &mut impl Iterator<Item = Row<'r>>, base: usize) -> Option<usize> {
+        let place = |at| relative(self.payload_begin + at, base);
+        let mut at = self.at;
+        for (_, seq) in (0..self.count).zip(self.first_seq..) {
+            let row = rows.next()?;
+            let span = record::decode(self.payload, at)?;
+            *row.seq = seq;
+            *row.batch_id = self.batch_id.0;
+            *row.time_ns = self.time_ns;
+            *row.op = span.op;
+            *row.key_begin = place(span.key_begin);
+            *row.value_begin = place(span.value_begin);
+            *row.value_end = place(span.value_end);
+            at = span.value_end;
+        }
+        Some(at)
+    }
+}
+
+/// The places of one entry in the columns, but for those that [`Columns::add_records`] fills.
+struct Row<'a> {
+    seq: &'a mut u64,
+    batch_id: &'a mut u64,
+    time_ns: &'a mut u64,
+    op: &'a mut u8,
+    key_begin: &'a mut u32,
+    value_begin: &'a mut u32,
+    value_end: &'a mut u32,
 }
 
 /// The columns of a page being filled. What lies behind its `count` entries is kept as it is, so that
@@ -271,68 +304,43 @@ impl Columns {
         self.count += 1;
     }
 
-    /// Adds the records of one frame that begin at `from.at` in its payload, `from.count` of them, for
-    /// which there is room. Gives
-    /// where in the payload the last of them ends; `None`, with nothing added, if they are not all
-    /// there.
+    /// The room that is there for more entries, of which there are to be `count_max` at most. What is
+    /// written there is an entry once [`add_records`](Self::add_records) counts it.
     ///
-    /// What the records of a frame have in common is written column by column, which costs next to
-    /// nothing for each.
+    /// The columns are as long as each other, which the iterator looks at once for each row: to look at
+    /// each would take longer than to write it.
     #[inline]
-    fn push_records(&mut self, from: &Records<'_>, base: usize) -> Option<usize> {
-        if from.count == 1 {
-            return self.push_record(from, base);
-        }
-        let new = self.count..self.count + from.count as usize;
-        let mut at = from.at;
-        let places = part(&mut self.op, &new)
+    fn rows(&mut self, count_max: usize) -> impl ExactSizeIterator<Item = Row<'_>> {
+        let end = self.seq.len().min(count_max);
+        let new = self.count.min(end)..end;
+        part(&mut self.seq, &new)
             .iter_mut()
+            .zip(part(&mut self.batch_id, &new))
+            .zip(part(&mut self.time_ns, &new))
+            .zip(part(&mut self.op, &new))
             .zip(part(&mut self.key_begin, &new))
             .zip(part(&mut self.value_begin, &new))
-            .zip(part(&mut self.value_end, &new));
-        for (((op, key_begin), value_begin), value_end) in places {
-            let span = record::decode(from.payload, at)?;
-            *op = span.op;
-            *key_begin = relative(from.payload_begin + span.key_begin, base);
-            *value_begin = relative(from.payload_begin + span.value_begin, base);
-            *value_end = relative(from.payload_begin + span.value_end, base);
-            at = span.value_end;
-        }
-        let numbers = part(&mut self.seq, &new).iter_mut();
-        for (seq, number) in numbers.zip(from.first_seq..) {
-            *seq = number;
-        }
-        part(&mut self.batch_id, &new).fill(from.head.batch_id.0);
-        part(&mut self.time_ns, &new).fill(from.head.time_ns);
+            .zip(part(&mut self.value_end, &new))
+            .map(
+                |((((((seq, batch_id), time_ns), op), key_begin), value_begin), value_end)| Row {
+                    seq,
+                    batch_id,
+                    time_ns,
+                    op,
+                    key_begin,
+                    value_begin,
+                    value_end,
+                },
+            )
+    }
+
+    /// Counts `count` more entries, which are the records that [`Records::put`] wrote, and says of them
+    /// what is the same for all.
+    fn add_records(&mut self, count: usize, committed: bool) {
+        let new = self.count..self.count + count;
         part(&mut self.kind, &new).fill(EntryKind::Record as u8);
-        part(&mut self.committed, &new).fill(u8::from(from.head.committed));
+        part(&mut self.committed, &new).fill(u8::from(committed));
         self.count = new.end;
-        Some(at)
-    }
-
-    /// Like [`push_records`](Self::push_records), of one record: where each append is a batch of its own,
-    /// what prepares the loops over columns would cost more than they do.
-    #[inline]
-    fn push_record(&mut self, from: &Records<'_>, base: usize) -> Option<usize> {
-        let span = record::decode(from.payload, from.at)?;
-        let item = Item {
-            kind: EntryKind::Record,
-            committed: from.head.committed,
-            op: span.op,
-            seq: from.first_seq,
-            batch_id: from.head.batch_id,
-            time_ns: from.head.time_ns,
-            key_begin: from.payload_begin + span.key_begin,
-            value_begin: from.payload_begin + span.value_begin,
-            value_end: from.payload_begin + span.value_end,
-        };
-        self.push(&item, base);
-        Some(span.value_end)
-    }
-
-    /// Forgets the entries behind the first `count`.
-    fn truncate(&mut self, count: usize) {
-        self.count = self.count.min(count);
     }
 }
 
