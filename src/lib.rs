@@ -47,6 +47,7 @@ pub mod lsn;
 mod sync;
 pub mod vfs;
 pub mod wal;
+mod worker;
 
 pub use error::{Error, ErrorKind, Result};
 pub use lsn::{Lsn, Seq};

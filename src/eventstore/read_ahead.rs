@@ -15,11 +15,9 @@ use super::reader::{EventPage, Progress};
 use super::store::Source;
 use crate::error::Result;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::vfs::per_process::PerProcess;
-use std::collections::VecDeque;
+use crate::worker::{self, Worker};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes of a page from which on it pays to let somebody else make the next: waking him takes as long as to make
@@ -29,8 +27,8 @@ const LEN_MIN: usize = 32 << 10;
 /// So many pages in a row a reader makes itself before it asks for one.
 const PAGES_FIRST: u32 = 4;
 
-/// The thread ends when nobody asked for so long.
-const IDLE: Duration = Duration::from_millis(500);
+/// The thread that makes the pages of all readers.
+static MAKER: Worker<Arc<Job>> = Worker::new("duralog-page", |job| job.make());
 
 /// A reading, and the page of it that was made last.
 #[derive(Debug)]
@@ -206,7 +204,8 @@ impl Ahead {
             return;
         }
         self.given = Some(Instant::now());
-        if self.slow < PAGES_FIRST || !has_processors() {
+        let wal = &source.wal;
+        if self.slow < PAGES_FIRST || !worker::is_worth_it() || !wal.view().vfs.background() {
             return;
         }
         let progress = &reading.progress;
@@ -231,8 +230,9 @@ impl Ahead {
             last,
             count_max,
         });
+        let is_same = |asked_for: &Arc<Job>| Arc::ptr_eq(asked_for, job);
         // Without a thread the reader makes it itself.
-        MAKERS.get(source.wal.fork_count()).take_on(job);
+        MAKER.ask(wal.fork_count(), Arc::clone(job), is_same);
     }
 
     /// Nothing is made for this reader any more when this returns. Not in a child made by `fork`, which does not have
@@ -240,79 +240,6 @@ impl Ahead {
     pub(super) fn end(&mut self) {
         if let Some(job) = self.job.take() {
             job.settle();
-        }
-    }
-}
-
-/// Whether there is another processor for the thread.
-fn has_processors() -> bool {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from)) > 1
-}
-
-/// What all readers of a process share with their thread.
-#[derive(Default)]
-struct Makers {
-    queue: Mutex<Queue>,
-    /// Signalled when something is asked for.
-    asked: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    asked_for: VecDeque<Arc<Job>>,
-    running: bool,
-}
-
-static MAKERS: PerProcess<Makers> = PerProcess::new();
-
-impl Makers {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the thread make a page, if there is one to be had.
-    fn take_on(&'static self, job: &Arc<Job>) {
-        let mut queue = self.queue();
-        if !queue.running {
-            let thread = thread::Builder::new().name("duralog-page".to_string());
-            queue.running = thread.spawn(|| self.make_on()).is_ok();
-            if !queue.running {
-                return;
-            }
-        }
-        // What the reader made itself may stand there still: the thread then makes what it is by now.
-        if !queue
-            .asked_for
-            .iter()
-            .any(|asked_for| Arc::ptr_eq(asked_for, job))
-        {
-            queue.asked_for.push_back(Arc::clone(job));
-        }
-        drop(queue);
-        self.asked.notify_one();
-    }
-
-    /// Makes what is asked for, until nobody asks for a while.
-    fn make_on(&self) {
-        let mut queue = self.queue();
-        loop {
-            if let Some(job) = queue.asked_for.pop_front() {
-                drop(queue);
-                job.make();
-                drop(job);
-                queue = self.queue();
-                continue;
-            }
-            let (waited, outcome) = self
-                .asked
-                .wait_timeout(queue, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            queue = waited;
-            if outcome.timed_out() && queue.asked_for.is_empty() {
-                queue.running = false;
-                return;
-            }
         }
     }
 }
@@ -394,7 +321,7 @@ mod tests {
         for first in [1, 101, 201] {
             assert_eq!(next(&mut reader, COUNT).unwrap(), positions(first, COUNT));
             assert!(!reader.is_at_end());
-            assert!(is_made(&reader) || !has_processors());
+            assert!(is_made(&reader) || !worker::is_worth_it());
         }
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(301, 50));
         assert!(reader.is_at_end());
@@ -406,7 +333,7 @@ mod tests {
         let (_directory, store) = store_with(500);
         let mut reader = store.read(Read::default()).unwrap();
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(1, COUNT));
-        assert!(is_made(&reader) || !has_processors());
+        assert!(is_made(&reader) || !worker::is_worth_it());
         assert_eq!(next(&mut reader, 90).unwrap(), positions(101, 90));
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(191, COUNT));
     }
@@ -416,7 +343,7 @@ mod tests {
         let (_directory, store) = store_with(150);
         let mut reader = store.read(Read::default()).unwrap();
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(1, COUNT));
-        assert!(is_made(&reader) || !has_processors());
+        assert!(is_made(&reader) || !worker::is_worth_it());
         append(&store, 70);
         let mut found = Vec::new();
         while !reader.is_at_end() {
@@ -430,7 +357,7 @@ mod tests {
         let (_directory, store) = store_with(COUNT as u64);
         let mut reader = store.read(Read::default()).unwrap();
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(1, COUNT));
-        assert!(is_made(&reader) || !has_processors());
+        assert!(is_made(&reader) || !worker::is_worth_it());
         append(&store, 70);
         assert_eq!(next(&mut reader, COUNT).unwrap(), positions(101, 70));
     }
@@ -484,7 +411,7 @@ mod tests {
         for _ in 0..50 {
             let mut reader = store.read(Read::default()).unwrap();
             next(&mut reader, COUNT).unwrap();
-            assert!(reader.ahead.job.is_some() || !has_processors());
+            assert!(reader.ahead.job.is_some() || !worker::is_worth_it());
             drop(reader);
             assert_eq!(Arc::strong_count(&store.source), 1);
         }

@@ -12,12 +12,10 @@
 //! change.
 
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::vfs::per_process::PerProcess;
 use crate::vfs::{read_full_at, File};
+use crate::worker::{self, Worker};
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Bytes of a piece: few enough to stay in a processor's own cache from the copy to the caller.
 pub(super) const PIECE_LEN: usize = 256 << 10;
@@ -33,11 +31,9 @@ const PIECES: usize = 4;
 /// too long, before it asks no more.
 const IN_VAIN_MAX: u32 = 2;
 
-/// The thread ends when nobody asked for so long.
-const IDLE: Duration = Duration::from_millis(500);
-
-/// So many pieces can be asked for before the queue has to grow.
-const QUEUE_LEN: usize = 64;
+/// The thread that reads the pieces of all readers.
+static READER: Worker<(Arc<dyn File>, Arc<Piece>)> =
+    Worker::new("duralog-read", |(file, piece)| piece.fill(file.as_ref()));
 
 /// A piece of a file, or what was one and will be another.
 #[derive(Debug)]
@@ -112,10 +108,7 @@ impl Ahead {
     /// Nothing asked for yet. `None` where there is no processor for it. `fork_count` is that of the file
     /// system, by which a child made by `fork` is told from its parent.
     pub(super) fn new(fork_count: u64) -> Option<Ahead> {
-        static PROCESSORS: OnceLock<usize> = OnceLock::new();
-        let processors =
-            PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from));
-        (*processors > 1).then(|| Ahead::asking(fork_count))
+        worker::is_worth_it().then(|| Ahead::asking(fork_count))
     }
 
     fn asking(fork_count: u64) -> Ahead {
@@ -184,7 +177,9 @@ impl Ahead {
                     read: Condvar::new(),
                 }),
             };
-            if !READERS.get(self.fork_count).take_on(file, &piece) {
+            let task = (Arc::clone(file), Arc::clone(&piece));
+            let is_same = |(_, asked_for): &(_, Arc<Piece>)| Arc::ptr_eq(asked_for, &piece);
+            if !READER.ask(self.fork_count, task, is_same) {
                 // Without a thread nothing is gained.
                 self.in_vain = IN_VAIN_MAX;
                 return;
@@ -207,74 +202,6 @@ impl Ahead {
     }
 }
 
-/// What all readers of a process share with their thread.
-#[derive(Default)]
-struct Readers {
-    queue: Mutex<Queue>,
-    /// Signalled when something is asked for.
-    asked: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    asked_for: VecDeque<(Arc<dyn File>, Arc<Piece>)>,
-    running: bool,
-}
-
-static READERS: PerProcess<Readers> = PerProcess::new();
-
-impl Readers {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the thread read a piece; false if there is none to be had.
-    fn take_on(&'static self, file: &Arc<dyn File>, piece: &Arc<Piece>) -> bool {
-        let mut queue = self.queue();
-        if !queue.running {
-            let thread = thread::Builder::new().name("duralog-read".to_string());
-            queue.running = thread.spawn(|| self.read_on()).is_ok();
-            if !queue.running {
-                return false;
-            }
-            queue.asked_for.reserve(QUEUE_LEN);
-        }
-        // What the reader read itself stands in the queue until the thread comes to it, so that a busy machine
-        // would let the queue grow with the log.
-        let stands_there = |(_, asked_for): &(_, Arc<Piece>)| Arc::ptr_eq(asked_for, piece);
-        if !queue.asked_for.iter().any(stands_there) {
-            let request = (Arc::clone(file), Arc::clone(piece));
-            queue.asked_for.push_back(request);
-        }
-        drop(queue);
-        self.asked.notify_one();
-        true
-    }
-
-    /// Reads what is asked for, until nobody asks for a while.
-    fn read_on(&self) {
-        let mut queue = self.queue();
-        loop {
-            if let Some((file, piece)) = queue.asked_for.pop_front() {
-                drop(queue);
-                piece.fill(file.as_ref());
-                drop((file, piece));
-                queue = self.queue();
-                continue;
-            }
-            let (waited, outcome) = self
-                .asked
-                .wait_timeout(queue, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            queue = waited;
-            if outcome.timed_out() && queue.asked_for.is_empty() {
-                queue.running = false;
-                return;
-            }
-        }
-    }
-}
-
 /// A buffer for a piece, if there is memory for it.
 fn new_buffer() -> Option<Vec<u8>> {
     let mut buffer = Vec::new();
@@ -288,7 +215,7 @@ mod tests {
     use super::*;
     use std::io;
     use std::sync::mpsc;
-    use std::thread::ThreadId;
+    use std::thread::{self, ThreadId};
 
     const LEN: u64 = 8 * PIECE_LEN as u64;
 
@@ -367,25 +294,6 @@ mod tests {
         ahead.ask(&file, nth(6), end);
         assert!(ahead.asked_for.is_empty() && ahead.buffers.is_empty());
         assert_eq!(ahead.in_vain, 0);
-    }
-
-    #[test]
-    fn what_the_thread_never_comes_to_does_not_pile_up() {
-        let readers: &'static Readers = Box::leak(Box::default());
-        // Nobody is there, whatever is said.
-        readers.queue().running = true;
-        let file: Arc<dyn File> = Arc::new(Told::default());
-        let piece = || {
-            Arc::new(Piece {
-                state: Mutex::new(State::Read(None)),
-                read: Condvar::new(),
-            })
-        };
-        let (one, other) = (piece(), piece());
-        for _ in 0..3 {
-            assert!(readers.take_on(&file, &one) && readers.take_on(&file, &other));
-        }
-        assert_eq!(readers.queue().asked_for.len(), 2);
     }
 
     #[test]
