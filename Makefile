@@ -98,7 +98,8 @@ tsan: library
 	export RUSTC_BOOTSTRAP=1 DURALOG_TEST_LIBRARY=$(RELEASE); \
 	export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp history_size=4"; \
 	export RUSTFLAGS="--cfg duralog_tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"; \
-	$(TSAN_TEST) --test threads --test processes --test without_waiting -- --test-threads=1; \
+	$(TSAN_TEST) --test threads --test processes --test without_waiting --test long_replay \
+	    --test eventstore_long_read -- --test-threads=1; \
 	$(TSAN_TEST) --test faults -- --test-threads=1 every_waiter_of_a_group; \
 	$(TSAN_TEST) --test eventstore_subscriptions --test eventstore_bank -- --test-threads=1 --skip killed; \
 	DURALOG_MODEL_RUNS=4 $(TSAN_TEST) --test eventstore_model -- many_threads; \

@@ -293,10 +293,11 @@ mod tests {
             return false;
         };
         job.make();
-        let state = job
-            .made
-            .wait_while(job.state(), |state| matches!(state, State::Making));
-        matches!(*state.unwrap(), State::Made(Some(_)))
+        let mut state = job.state();
+        while matches!(*state, State::Making) {
+            state = job.made.wait(state).unwrap();
+        }
+        matches!(*state, State::Made(Some(_)))
     }
 
     /// The positions of the next page, for a caller who took his time over many.
