@@ -171,8 +171,8 @@ fn a_segment_that_is_not_looked_at_any_more_is_used_again() {
     drop(cursor);
 }
 
-#[test]
-fn damage_is_found_in_a_mapped_segment_and_salvage_reads() {
+/// A closed log whose first segment was changed behind its back.
+fn log_with(change: impl FnOnce(&mut [u8])) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let wal = Wal::open(&path, &options()).unwrap();
@@ -180,9 +180,14 @@ fn damage_is_found_in_a_mapped_segment_and_salvage_reads() {
     wal.close().unwrap();
     let name = segment(&path, 1);
     let mut bytes = fs::read(&name).unwrap();
-    bytes[20_000] ^= 1;
+    change(&mut bytes);
     fs::write(&name, bytes).unwrap();
+    (dir, path)
+}
 
+#[test]
+fn damage_is_found_in_a_mapped_segment_and_salvage_reads() {
+    let (_dir, path) = log_with(|bytes| bytes[20_000] ^= 1);
     let wal = open_reader(&path);
     let (read, error) = all(wal.cursor(0).unwrap(), 1024);
     let (mapped, again) = all(wal.cursor(0).unwrap().mapped(), 1024);
@@ -231,16 +236,7 @@ fn shorten_record(bytes: &mut [u8], nth: usize) {
 fn records_that_do_not_fill_their_frame_are_refused() {
     // Frames of one record and of two take turns.
     for nth in [10, 11] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let wal = Wal::open(&path, &options()).unwrap();
-        fill(&wal, 3, b"value");
-        wal.close().unwrap();
-        let name = segment(&path, 1);
-        let mut bytes = fs::read(&name).unwrap();
-        shorten_record(&mut bytes, nth);
-        fs::write(&name, bytes).unwrap();
-
+        let (_dir, path) = log_with(|bytes| shorten_record(bytes, nth));
         let wal = open_reader(&path);
         let read = all(wal.cursor(0).unwrap(), 1024);
         let mapped = all(wal.cursor(0).unwrap().mapped(), 1024);
