@@ -17,7 +17,7 @@ mod payload;
 mod verdict;
 mod versions;
 
-use self::payload::records;
+use self::payload::{records, Encoding};
 pub(super) use self::versions::Versions;
 use super::catalog::{Catalog, Memory};
 use super::decide::Pending;
@@ -28,11 +28,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::POSITION_MAX;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::wal::{Durability, EncodedPayload, Receipt, Wal};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of the payloads of one group.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Memory for so many requests is kept from turn to turn.
+const SPARE_REQUESTS_MAX: usize = 64;
 
 struct Waiting {
     ticket: u64,
@@ -42,7 +44,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: Vec<Waiting>,
+    /// What the next turn will be made in, so that it allocates nothing.
+    spare: TurnSpace,
     next_ticket: u64,
     leading: bool,
     /// Threads that wait for `done`. Waking nobody would cost a system call.
@@ -52,12 +56,22 @@ struct Queue {
     refusal: Option<Error>,
 }
 
-/// What the leader needs, and nobody else.
+/// Requests of one turn, and as many results.
+#[derive(Default)]
+struct TurnSpace {
+    taken: Vec<Waiting>,
+    results: Vec<Option<Result<AppendReceipt>>>,
+}
+
+/// What the leader needs, and nobody else. The lists are empty between turns and kept for their memory.
 #[derive(Default)]
 struct Desk {
     pending: Pending,
     versions: Versions,
     payloads: Vec<EncodedPayload>,
+    accepted: Vec<Accepted>,
+    committed: Vec<Result<Receipt>>,
+    encoding: Encoding,
 }
 
 /// See the module.
@@ -85,6 +99,9 @@ struct Turn<'a> {
     sequencer: &'a Sequencer,
     taken: Vec<Waiting>,
     results: Vec<Option<Result<AppendReceipt>>>,
+    /// The leader's own request, and where he finds its result.
+    own_ticket: u64,
+    own_result: &'a mut Option<Result<AppendReceipt>>,
     /// So many, from the first, had their turn.
     decided: usize,
     refusal: Option<Error>,
@@ -95,8 +112,6 @@ struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut queue = self.sequencer.queue();
-        let taken = std::mem::take(&mut self.taken);
-        let mut results = std::mem::take(&mut self.results).into_iter();
         let mut later = Vec::new();
         let defect = || {
             Error::new(
@@ -104,19 +119,29 @@ impl Drop for Turn<'_> {
                 "the library failed while it appended; the handle accepts nothing more",
             )
         };
-        for (index, waiting) in taken.into_iter().enumerate() {
-            match results.next().flatten() {
-                Some(result) => {
-                    queue.finished.insert(waiting.ticket, result);
+        let mut results = self.results.drain(..);
+        for (index, waiting) in self.taken.drain(..).enumerate() {
+            let result = match results.next().flatten() {
+                Some(result) => result,
+                None if self.complete && index >= self.decided => {
+                    later.push(waiting);
+                    continue;
                 }
-                None if self.complete && index >= self.decided => later.push(waiting),
-                None => {
-                    queue.finished.insert(waiting.ticket, Err(defect()));
-                }
+                None => Err(defect()),
+            };
+            if waiting.ticket == self.own_ticket {
+                *self.own_result = Some(result);
+            } else {
+                queue.finished.insert(waiting.ticket, result);
             }
         }
-        for waiting in later.into_iter().rev() {
-            queue.waiting.push_front(waiting);
+        drop(results);
+        queue.waiting.splice(..0, later);
+        if self.taken.capacity() <= SPARE_REQUESTS_MAX {
+            queue.spare = TurnSpace {
+                taken: std::mem::take(&mut self.taken),
+                results: std::mem::take(&mut self.results),
+            };
         }
         if !self.complete && queue.refusal.is_none() {
             queue.refusal = Some(defect());
@@ -167,15 +192,12 @@ impl Sequencer {
         }
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        queue.waiting.push_back(Waiting {
+        queue.waiting.push(Waiting {
             ticket,
             request,
             durability,
         });
         loop {
-            if let Some(result) = queue.finished.remove(&ticket) {
-                return result;
-            }
             if queue.leading {
                 queue.sleeping += 1;
                 queue = self
@@ -183,22 +205,32 @@ impl Sequencer {
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
                 queue.sleeping -= 1;
-                continue;
+            } else {
+                queue.leading = true;
+                let TurnSpace { taken, results } = std::mem::take(&mut queue.spare);
+                let mut own_result = None;
+                let mut turn = Turn {
+                    sequencer: self,
+                    taken: std::mem::replace(&mut queue.waiting, taken),
+                    results,
+                    own_ticket: ticket,
+                    own_result: &mut own_result,
+                    decided: 0,
+                    refusal: queue.refusal.as_ref().map(Error::duplicate),
+                    complete: false,
+                };
+                drop(queue);
+                self.take_turn(&mut turn);
+                turn.complete = true;
+                drop(turn);
+                if let Some(result) = own_result {
+                    return result;
+                }
+                queue = self.queue();
             }
-            queue.leading = true;
-            let mut turn = Turn {
-                sequencer: self,
-                taken: queue.waiting.drain(..).collect(),
-                results: Vec::new(),
-                decided: 0,
-                refusal: queue.refusal.as_ref().map(Error::duplicate),
-                complete: false,
-            };
-            drop(queue);
-            self.take_turn(&mut turn);
-            turn.complete = true;
-            drop(turn);
-            queue = self.queue();
+            if let Some(result) = queue.finished.remove(&ticket) {
+                return result;
+            }
         }
     }
 
@@ -224,7 +256,8 @@ impl Sequencer {
         let active = self.catalog.active();
         let last = self.published.last();
         let mut next = last + 1;
-        let mut accepted: Vec<Accepted> = Vec::new();
+        let mut accepted = std::mem::take(&mut desk.accepted);
+        accepted.clear();
         let mut durability = Durability::AsOpened;
         let mut group_bytes = 0usize;
         // Verdicts that hold only if the group is committed.
@@ -292,9 +325,12 @@ impl Sequencer {
             }
         }
         if accepted.is_empty() {
+            desk.accepted = accepted;
             return;
         }
-        let outcome = self.commit(turn, desk, &active, accepted, durability);
+        let outcome = self.commit(turn, desk, &active, &mut accepted, durability);
+        desk.accepted = accepted;
+        desk.accepted.shrink_to(SPARE_REQUESTS_MAX);
         if let Err(error) = outcome {
             for at in dependent {
                 turn.results[at] = Some(Err(error.duplicate()));
@@ -305,7 +341,7 @@ impl Sequencer {
                 *payload = EncodedPayload::default();
             }
         }
-        desk.payloads.truncate(64);
+        desk.payloads.truncate(SPARE_REQUESTS_MAX);
         // What of the index can't be written stays in memory; the events are in the log.
         let _ = self.catalog.grown();
     }
@@ -317,10 +353,11 @@ impl Sequencer {
         turn: &mut Turn<'_>,
         desk: &mut Desk,
         active: &Arc<Memory>,
-        accepted: Vec<Accepted>,
+        accepted: &mut Vec<Accepted>,
         durability: Durability,
     ) -> Result<()> {
-        let mut results: Vec<Result<Receipt>> = Vec::with_capacity(accepted.len());
+        let results = &mut desk.committed;
+        results.clear();
         let payloads = desk.payloads.get(..accepted.len()).unwrap_or_default();
         let target = self.wal.frame_payload_target();
         let refused = match payloads {
@@ -341,7 +378,7 @@ impl Sequencer {
         let mut published = self.published.last();
         {
             let mut index = active.index.write().unwrap_or_else(PoisonError::into_inner);
-            for (accepted, result) in accepted.into_iter().zip(results) {
+            for (accepted, result) in accepted.drain(..).zip(results.drain(..)) {
                 let request = &turn.taken[accepted.at].request;
                 let payload = &desk.payloads[accepted.payload];
                 turn.results[accepted.at] = Some(match result {

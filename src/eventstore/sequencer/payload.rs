@@ -14,8 +14,18 @@ use crate::format::event::{
 };
 use crate::format::frame;
 use crate::format::record::{decode, encode_header};
+use crate::format::varint;
 use crate::sync::PoisonError;
 use crate::wal::{EncodedPayload, Receipt, Record};
+
+/// What encoding a request needs besides; kept for its memory.
+#[derive(Default)]
+pub(super) struct Encoding {
+    /// Of the receipt's streams, the versions before the request.
+    before: Vec<u64>,
+    /// Position and version of one event, as bytes.
+    place: Vec<u8>,
+}
 
 impl Sequencer {
     /// Encodes the records of a request into a payload, with their positions and versions.
@@ -27,16 +37,22 @@ impl Sequencer {
         payload: usize,
     ) -> Result<AppendReceipt> {
         let Desk {
-            versions, payloads, ..
+            versions,
+            payloads,
+            encoding: Encoding { before, place },
+            ..
         } = desk;
         let payload = &mut payloads[payload];
         payload.clear();
         let len = usize::try_from(request.encoded_len).unwrap_or(usize::MAX);
         payload.reserve(len)?;
         let count = request.events.len();
-        // Streams in the order of first mention, with the versions before the request and after it.
-        let mut streams: Vec<(&[u8], u64, u64)> = Vec::new();
-        let mut place = Vec::with_capacity(24);
+        let mut receipt = AppendReceipt {
+            first_position,
+            ..AppendReceipt::default()
+        };
+        let streams = &mut receipt.stream_versions;
+        before.clear();
         versions.begin_request();
         for (index, event) in request.events.iter().enumerate() {
             let stream = request.get(&event.stream);
@@ -45,15 +61,18 @@ impl Sequencer {
             let (at, version) = match given {
                 Ok(given) => given,
                 Err(error) => {
-                    for (stream, before, _) in streams {
-                        versions.set(stream, before);
+                    for ((stream, _), before) in streams.iter().zip(&*before) {
+                        versions.set(stream.as_bytes(), *before);
                     }
                     return Err(error);
                 }
             };
             match streams.get_mut(at) {
-                Some((.., after)) => *after = version,
-                None => streams.push((stream, version - 1, version)),
+                Some((_, after)) => *after = version,
+                None => {
+                    streams.push((String::from_utf8_lossy(stream).into_owned(), version));
+                    before.push(version - 1);
+                }
             }
             let mut flags = event.flags;
             if index == 0 {
@@ -63,19 +82,10 @@ impl Sequencer {
                 flags |= event_flag::LAST;
             }
             place.clear();
-            encode_place(&mut place, flags, first_position + index as u64, version);
+            encode_place(place, flags, first_position + index as u64, version);
             let body = request.get(&event.body);
-            push(payload, OP_EVENT, stream, [&place, body]);
+            push(payload, OP_EVENT, stream, [&*place, body]);
         }
-        let receipt_versions = streams.into_iter().map(|(stream, _, version)| {
-            let name = String::from_utf8_lossy(stream).into_owned();
-            (name, version)
-        });
-        let mut receipt = AppendReceipt {
-            first_position,
-            stream_versions: receipt_versions.collect(),
-            ..AppendReceipt::default()
-        };
         for side in &request.side_records {
             let value = request.get(&side.value);
             push(payload, side.op, request.get(&side.key), [value, &[]]);
@@ -108,18 +118,23 @@ impl Sequencer {
         receipt: &Receipt,
     ) -> Result<()> {
         let one_frame = payload.bytes().len() <= self.wal.frame_payload_target();
-        let mut places = if one_frame {
-            places_in(payload, receipt)
+        let mut in_log = if one_frame {
+            Vec::new()
         } else {
             self.places_in_log(request, receipt)?
         }
         .into_iter();
-        let mut at = 0;
+        let mut in_payload = places_in(payload, receipt);
         for (event, position) in request.events.iter().zip(first_position..) {
-            let Some(place) = places.next() else {
+            let encoded = in_payload.next();
+            let place = if one_frame {
+                encoded.map(|(place, _)| place)
+            } else {
+                in_log.next()
+            };
+            let (Some(place), Some((_, version))) = (place, encoded) else {
                 return Err(Error::new(ErrorKind::Internal, "an event without a place"));
             };
-            let version = version_in(payload.bytes(), &mut at);
             index.add_event(
                 position,
                 place,
@@ -220,32 +235,27 @@ pub(super) fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// Where the records of a payload stand that is the frame of a batch.
-fn places_in(payload: &EncodedPayload, receipt: &Receipt) -> Vec<Place> {
-    let mut places = Vec::with_capacity(payload.record_count as usize);
-    let mut at = 0;
+/// Where the records of a payload stand that is the frame of a batch, and the stream versions in them.
+fn places_in<'a>(
+    payload: &'a EncodedPayload,
+    receipt: &'a Receipt,
+) -> impl Iterator<Item = (Place, u64)> + 'a {
+    let bytes = payload.bytes();
     let base = receipt.batch_id.0 + frame::HEADER_LEN as u64;
-    while let Some(span) = decode(payload.bytes(), at) {
-        let record = payload.bytes().get(at..span.value_end).unwrap_or_default();
-        places.push(Place {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let span = decode(bytes, at)?;
+        let place = Place {
             lsn: base + at as u64,
-            crc: crc32(record),
+            crc: crc32(bytes.get(at..span.value_end)?),
             time_ns: receipt.time_ns,
-        });
+        };
         at = span.value_end;
-    }
-    places
-}
-
-/// Stream version in the event at `at`, which is moved behind it.
-fn version_in(bytes: &[u8], at: &mut usize) -> u64 {
-    let Some(span) = decode(bytes, *at) else {
-        return 0;
-    };
-    *at = span.value_end;
-    let mut field = span.value_begin + 1;
-    let _ = crate::format::varint::get(bytes, &mut field);
-    crate::format::varint::get(bytes, &mut field).unwrap_or(0)
+        // Behind flags and position.
+        let mut field = span.value_begin + 1;
+        varint::get(bytes, &mut field)?;
+        Some((place, varint::get(bytes, &mut field)?))
+    })
 }
 
 #[cfg(test)]
@@ -281,10 +291,13 @@ mod tests {
             request,
             durability: Durability::AsOpened,
         };
+        let mut own_result = None;
         let mut turn = Turn {
             sequencer: &store.sequencer,
             taken: requests.into_iter().map(waiting).collect(),
             results: Vec::new(),
+            own_ticket: u64::MAX,
+            own_result: &mut own_result,
             decided: 0,
             refusal: None,
             complete: false,
