@@ -212,7 +212,7 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("one request twice in a group", SEQUENCER, "let must_wait = desk.pending.may_repeat(request)\n                || (large", "let must_wait = (large"),
     ("part of a batch counts as the batch", VERDICT, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
     ("memory keeps what a failed append would have made", VERSIONS, "        if self.unsettled {\n", "        if false {\n"),
-    ("versions that a failed request gave are gaps for the next one", PAYLOAD, "                        versions.set(stream, before);\n", "                        let _ = (stream, before);\n"),
+    ("versions that a failed request gave are gaps for the next one", PAYLOAD, "                        versions.set(stream.as_bytes(), *before);\n", "                        let _ = (stream, before);\n"),
     ("the end of a page made ahead is believed for ever", STORE_AHEAD, "Some(is_all && last == self.last)", "Some(is_all && last >= self.last)"),
     ("an empty page made ahead is the end", STORE_AHEAD, "if made.page.is_empty() {", "if false {"),
     ("a page made ahead has another size", STORE_AHEAD, "_ if count_max != self.count_max => None,", "_ if count_max > self.count_max => None,"),

@@ -98,8 +98,17 @@ pub(super) struct Memory {
 
 impl Memory {
     fn new(first_position: u64, behind: LogPlace) -> Arc<Memory> {
+        Memory::with(MemoryIndex::new(first_position), behind)
+    }
+
+    /// An empty one that goes on behind this one.
+    fn successor(&self) -> Arc<Memory> {
+        Memory::with(self.index().successor(), self.covered().end)
+    }
+
+    fn with(index: MemoryIndex, behind: LogPlace) -> Arc<Memory> {
         Arc::new(Memory {
-            index: RwLock::new(MemoryIndex::new(first_position)),
+            index: RwLock::new(index),
             covered: Mutex::new(Cover::behind(behind)),
         })
     }

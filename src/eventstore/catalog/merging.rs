@@ -2,7 +2,7 @@
 //! runs, and runs of one tier become one. A thread of its own does the last two, or who appends, in a call.
 
 use super::super::anchor::Cover;
-use super::super::index::{merge_runs, Layer, Run};
+use super::super::index::{merge_runs, Run};
 use super::{is_same, Catalog, Memory, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{MutexGuard, PoisonError};
@@ -48,8 +48,7 @@ impl Catalog {
 
     /// Begins another active layer. Gives how many frozen ones wait now.
     pub(super) fn freeze(&self, active: &Memory) -> usize {
-        let next = active.index().range().end() + 1;
-        let fresh = Memory::new(next, active.covered().end);
+        let fresh = active.successor();
         let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
         let mut all = layers.to_vec();
         all.push(Stored::Memory(fresh));

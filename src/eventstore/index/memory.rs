@@ -92,6 +92,17 @@ impl MemoryIndex {
         }
     }
 
+    /// An empty index that goes on behind this one, with memory for half as much: as a rule it will grow
+    /// as large, and the doubling of tables costs much of what adding to them does. More than half could
+    /// be all that an index may hold, by [`bytes`](Self::bytes), before there is anything in it.
+    pub(crate) fn successor(&self) -> MemoryIndex {
+        let mut next = MemoryIndex::new(self.range().end() + 1);
+        next.places.reserve(self.places.len() / 2);
+        next.lists.reserve(self.lists.len() / 2);
+        next.streams.reserve(self.streams.len() / 2);
+        next
+    }
+
     /// Adds the next event. An error leaves the index as it was.
     ///
     /// The lengths of keys are not checked here: the format of events allows none over

@@ -681,6 +681,31 @@ fn events_out_of_order_are_refused_and_change_nothing() {
     assert_eq!(memory.range(), 1..=11);
 }
 
+/// Else it would be frozen with its first event, by the bytes it holds, and so would be all that follow.
+#[test]
+fn the_successor_of_a_full_index_is_not_full() {
+    for bytes_max in (40_000..400_000).step_by(9_973) {
+        for events_per_stream in [1, 2, 7] {
+            let mut memory = MemoryIndex::new(1);
+            while memory.bytes() < bytes_max {
+                let nth = memory.event_count();
+                let stream = (nth / events_per_stream).to_string();
+                let version = nth % events_per_stream + 1;
+                let (place, none) = (Place::default(), std::iter::empty());
+                memory
+                    .add_event(nth + 1, place, stream.as_bytes(), version, b"t", none, None)
+                    .unwrap();
+            }
+            let next = memory.successor();
+            assert_eq!(
+                next.range(),
+                memory.event_count() + 1..=memory.event_count()
+            );
+            assert!(next.bytes() < bytes_max, "{} of {bytes_max}", next.bytes());
+        }
+    }
+}
+
 #[test]
 fn places_have_the_bytes_they_need() {
     let bench = Bench::new(0);

@@ -4,8 +4,10 @@
 use crate::error::Result;
 use std::collections::HashMap;
 
-/// Streams whose versions are remembered, in each of two generations.
-const STREAMS_MAX: usize = 32_768;
+/// Bytes that each of two generations may hold: about 100,000 streams with short names.
+const GENERATION_LEN_MAX: usize = 11 << 20;
+/// What a stream takes beside its name, at most, in a table that is just half full.
+const ENTRY_LEN: usize = 96;
 
 /// Two generations, of which the older one is forgotten when the newer one is full. What a group has given
 /// holds once it is committed; if it is not, or nobody knows, all is forgotten.
@@ -13,6 +15,8 @@ const STREAMS_MAX: usize = 32_768;
 pub(in super::super) struct Versions {
     newer: HashMap<Box<[u8]>, Known>,
     older: HashMap<Box<[u8]>, Known>,
+    /// Bytes of the newer generation.
+    newer_len: usize,
     /// Number of the request that gives versions now.
     request: u64,
     /// Something was given, and is not known to be in the log.
@@ -34,8 +38,9 @@ impl Versions {
             *self = Versions::default();
         }
         // Not in the middle of a group, of which nothing may be forgotten.
-        if self.newer.len() >= STREAMS_MAX {
+        if self.newer_len >= GENERATION_LEN_MAX {
             self.older = std::mem::take(&mut self.newer);
+            self.newer_len = 0;
         }
     }
 
@@ -65,10 +70,13 @@ impl Versions {
         };
         match self.newer.get_mut(stream) {
             Some(place) => *place = known,
-            None => {
-                self.newer.insert(stream.into(), known);
-            }
+            None => self.add(stream, known),
         }
+    }
+
+    fn add(&mut self, stream: &[u8], known: Known) {
+        self.newer_len += ENTRY_LEN + stream.len();
+        self.newer.insert(stream.into(), known);
     }
 
     /// Gives a stream its next version. The request has mentioned `others` other streams before, if this
@@ -96,7 +104,7 @@ impl Versions {
             request: self.request,
             at: others,
         };
-        self.newer.insert(stream.into(), known);
+        self.add(stream, known);
         Ok((others, before + 1))
     }
 }
@@ -165,7 +173,7 @@ mod tests {
         let mut versions = Versions::default();
         versions.begin_group();
         versions.begin_request();
-        let streams = 2 * STREAMS_MAX + 2;
+        let streams = 2 * GENERATION_LEN_MAX / (ENTRY_LEN + size_of::<usize>());
         for number in 0..streams {
             let stream = number.to_le_bytes();
             assert_eq!(
