@@ -84,6 +84,32 @@ fn nothing_is_prepared_before_half_of_what_there_is_is_used() {
     assert_eq!(disk.counts(), before);
 }
 
+/// How many bytes more than these records took the segment was given at most, if the background comes
+/// to its work after each of them.
+fn most_prepared(count: usize, value_len: usize) -> usize {
+    let disk = SimDisk::new(1);
+    let options = WalOptions {
+        segment_bytes_max: 64 << 20,
+        ..options(SyncMode::Every)
+    };
+    let wal = Wal::open_on(Arc::new(disk.clone()), LOG, &options).unwrap();
+    let most = (1..=count).map(|nth| {
+        append(&wal, 1, value_len);
+        wal.prepare().unwrap();
+        len(&disk, FIRST).saturating_sub(nth * value_len)
+    });
+    most.max().unwrap()
+}
+
+#[test]
+fn small_groups_get_small_steps() {
+    // Of 256 bytes and 144 around them, 1,024 are 400 KiB.
+    let small = most_prepared(5000, 256);
+    assert!((400 << 10..1100 << 10).contains(&small), "{small}");
+    let large = most_prepared(300, 25_000);
+    assert!((4 << 20..8 << 20).contains(&large), "{large}");
+}
+
 #[test]
 fn zeros_do_not_touch_what_was_written() {
     let disk = SimDisk::new(1);

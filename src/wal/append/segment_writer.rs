@@ -102,7 +102,7 @@ pub(crate) struct SegmentWriter {
     ready: ReadyPool,
     /// Groups may be in flight; `None` if each is to be written alone.
     runway: Option<Runway>,
-    /// Batches written since the last sync, and when the first of them was.
+    /// Batches written since the last sync, and when the first of them was, which only intervals need.
     unsynced_batches: u64,
     first_unsynced_ns: u64,
     /// Time of the last frame: a wall clock that was set back must not make a later frame older.
@@ -286,7 +286,7 @@ impl SegmentWriter {
         self.counters.written_bytes += run.offset - self.offset;
         self.advance(&run);
         self.counters.batches += batches;
-        if self.unsynced_batches == 0 {
+        if self.unsynced_batches == 0 && matches!(self.sync_mode, SyncMode::Interval { .. }) {
             self.first_unsynced_ns = self.vfs.monotonic_ns();
         }
         self.unsynced_batches += batches;

@@ -10,6 +10,11 @@ use crate::wal::housekeeper;
 use crate::wal::options::SyncMode;
 use std::sync::Arc;
 
+/// A step in the background is for so many groups like the one that asks for it, at most: what it brings
+/// into the writer's next sync is felt there, and the entry in the file system's journal that each step
+/// costs is one of many hundreds of syncs.
+const GROUPS_PER_STEP: u64 = 1024;
+
 /// A batch of this size or more is written by itself, and gets its space without zeros.
 pub(crate) const LARGE_LEN: u64 = 256 << 10;
 
@@ -128,7 +133,10 @@ impl SegmentWriter {
         let mut next = u64::MAX;
         let limit = self.room_limit();
         let step_max = match self.manner() {
-            Manner::Zeroed => AHEAD_LEN_MAX,
+            Manner::Zeroed => {
+                let groups_len = (needed - self.offset).saturating_mul(GROUPS_PER_STEP);
+                groups_len.clamp(STEP_LEN_MIN, AHEAD_LEN_MAX)
+            }
             Manner::Mapped => MAPPED_AHEAD_LEN_MAX,
             Manner::Allocated => 0,
         };
