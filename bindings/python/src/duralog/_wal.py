@@ -67,10 +67,11 @@ class Wal(Handle):
 
     groups_in_flight_max, with sync "every": how many groups of batches may be written to the disk at
     once, 1 (0) to 14. buffer_bytes_max, with the others: how many bytes of batches may wait in the
-    process, and are lost with it, before they are written; 0: none. mapped_appends, with the others too:
-    small batches are written by storing them into memory that shows the file, several times as fast. What
-    is stored survives the death of the process; but if the file system fails under it, or somebody cuts the
-    file off, the process can end with a signal (SIGBUS). Where there is no such memory, calls write.
+    process, and are lost with it, before they are written; a thread of the library writes them when there
+    are half as many; 0: none. mapped_appends, with the others too: small batches are written by storing them
+    into memory that shows the file, several times as fast. What is stored survives the death of the process;
+    but if the file system fails under it, or somebody cuts the file off, the process can end with a signal
+    (SIGBUS). Where there is no such memory, calls write.
 
     Of all processes, one handle at a time has a log open for writing: another is Busy.
     """
