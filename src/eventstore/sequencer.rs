@@ -331,6 +331,8 @@ impl Sequencer {
         let outcome = self.commit(turn, desk, &active, &mut accepted, durability);
         desk.accepted = accepted;
         desk.accepted.shrink_to(SPARE_REQUESTS_MAX);
+        desk.committed.shrink_to(SPARE_REQUESTS_MAX);
+        desk.encoding.shrink();
         if let Err(error) = outcome {
             for at in dependent {
                 turn.results[at] = Some(Err(error.duplicate()));

@@ -18,6 +18,9 @@ use crate::format::varint;
 use crate::sync::PoisonError;
 use crate::wal::{EncodedPayload, Receipt, Record};
 
+/// Memory for the streams of one request that is kept.
+const STREAMS_SPARE_MAX: usize = 1024;
+
 /// What encoding a request needs besides; kept for its memory.
 #[derive(Default)]
 pub(super) struct Encoding {
@@ -25,6 +28,14 @@ pub(super) struct Encoding {
     before: Vec<u64>,
     /// Position and version of one event, as bytes.
     place: Vec<u8>,
+}
+
+impl Encoding {
+    /// Gives back what only a request with many streams needs.
+    pub(super) fn shrink(&mut self) {
+        self.before.clear();
+        self.before.shrink_to(STREAMS_SPARE_MAX);
+    }
 }
 
 impl Sequencer {

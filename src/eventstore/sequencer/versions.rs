@@ -194,4 +194,25 @@ mod tests {
             versions.settle();
         }
     }
+
+    #[test]
+    fn what_was_not_asked_for_in_two_generations_is_forgotten() {
+        let mut versions = Versions::default();
+        let generation = GENERATION_LEN_MAX / (ENTRY_LEN + size_of::<usize>()) + 1;
+        for round in 0..3 {
+            versions.begin_group();
+            versions.begin_request();
+            for nth in 0..generation {
+                let stream = (round * generation + nth).to_le_bytes();
+                versions.give_next(&stream, nth, || Ok(0)).unwrap();
+            }
+            versions.settle();
+        }
+        let version_of = |number: usize| versions.get(&number.to_le_bytes());
+        assert_eq!(version_of(0), None);
+        assert_eq!(
+            (version_of(generation), version_of(2 * generation)),
+            (Some(1), Some(1))
+        );
+    }
 }
