@@ -286,10 +286,7 @@ impl SegmentWriter {
         self.counters.written_bytes += run.offset - self.offset;
         self.advance(&run);
         self.counters.batches += batches;
-        if self.unsynced_batches == 0 && matches!(self.sync_mode, SyncMode::Interval { .. }) {
-            self.first_unsynced_ns = self.vfs.monotonic_ns();
-        }
-        self.unsynced_batches += batches;
+        self.count_unsynced(batches);
         if group.sync || self.sync_is_due() {
             if let Err(error) = self.sync_segment() {
                 return RunOutcome::doubtful(behind, error);
@@ -357,6 +354,14 @@ impl SegmentWriter {
         self.last_frame_lsn = run.last_frame_lsn;
         self.checkpoint_lsn = run.checkpoint_lsn;
         self.counters.records += run.records;
+    }
+
+    /// So many batches more are written and not synced. Most modes need no clock for that.
+    fn count_unsynced(&mut self, batches: u64) {
+        if self.unsynced_batches == 0 && matches!(self.sync_mode, SyncMode::Interval { .. }) {
+            self.first_unsynced_ns = self.vfs.monotonic_ns();
+        }
+        self.unsynced_batches += batches;
     }
 
     fn sync_is_due(&self) -> bool {

@@ -64,10 +64,7 @@ impl SegmentWriter {
             }
         }
         self.counters.batches += 1;
-        if self.unsynced_batches == 0 {
-            self.first_unsynced_ns = self.vfs.monotonic_ns();
-        }
-        self.unsynced_batches += 1;
+        self.count_unsynced(1);
         if sync || self.sync_is_due() {
             if let Err(error) = self.sync_segment() {
                 return Alone::failed(indeterminate(error, batch.batch_id));
