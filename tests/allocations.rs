@@ -249,6 +249,9 @@ impl BatchSource for Values<'_> {
     }
 }
 
+/// How full a buffer becomes depends on when the thread comes that writes it, so each may meet its
+/// largest group late, the last one even be used late for the first time. That is once for each: the
+/// one that fills, the one that is written and a spare one, of 2 parts, which double at most 12 times.
 #[test]
 fn batches_that_wait_in_the_process_allocate_nothing_in_steady_state() {
     let directory = tempfile::tempdir().unwrap();
@@ -258,14 +261,15 @@ fn batches_that_wait_in_the_process_allocate_nothing_in_steady_state() {
     };
     let wal = Wal::open(directory.path().join("log"), &options).unwrap();
     append_some(&wal, 2_000);
-    assert_eq!(count(|| append_some(&wal, 5_000)), 0);
-    let syncs = count(|| {
+    let allocations = count(|| {
+        // Many more groups than that.
+        append_some(&wal, 20_000);
         for _ in 0..20 {
             append_some(&wal, 10);
             wal.sync().unwrap();
         }
     });
-    assert_eq!(syncs, 0);
+    assert!(allocations <= 72, "{allocations} in 40400 appends");
 }
 
 #[test]
