@@ -214,6 +214,8 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("part of a batch counts as the batch", VERDICT, "if event.first_of_batch != begins || event.last_of_batch != ends {", "if false {"),
     ("memory keeps what a failed append would have made", VERSIONS, "        if self.unsettled {\n", "        if false {\n"),
     ("versions of streams are never forgotten", VERSIONS, "if self.newer_len >= GENERATION_LEN_MAX {", "if false && self.newer_len >= GENERATION_LEN_MAX {"),
+    ("a request that is left for the next turn is forgotten", SEQUENCER, "queue.waiting.splice(..0, later);", "drop(later);"),
+    ("memory for many streams is kept", PAYLOAD, "self.before.shrink_to(STREAMS_SPARE_MAX);", "let _ = STREAMS_SPARE_MAX;"),
     ("versions that a failed request gave are gaps for the next one", PAYLOAD, "                        versions.set(stream.as_bytes(), *before);\n", "                        let _ = (stream, before);\n"),
     ("the end of a page made ahead is believed for ever", STORE_AHEAD, "Some(is_all && last == self.last)", "Some(is_all && last >= self.last)"),
     ("an empty page made ahead is the end", STORE_AHEAD, "if made.page.is_empty() {", "if false {"),

@@ -94,23 +94,27 @@ struct Accepted {
     payload: usize,
 }
 
-/// The results of a turn, told when it is dropped.
+/// The results of a turn, told when it is settled, or dropped without that.
 struct Turn<'a> {
     sequencer: &'a Sequencer,
     taken: Vec<Waiting>,
     results: Vec<Option<Result<AppendReceipt>>>,
-    /// The leader's own request, and where he finds its result.
+    /// The leader's own request.
     own_ticket: u64,
-    own_result: &'a mut Option<Result<AppendReceipt>>,
     /// So many, from the first, had their turn.
     decided: usize,
     refusal: Option<Error>,
     /// The turn came to its end: no defect kept it from telling all results.
     complete: bool,
+    settled: bool,
 }
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
+impl<'a> Turn<'a> {
+    /// Tells the results and lets the next one lead: gives the leader the result of his own request, and
+    /// the queue, still locked, since without a result that request is in it again, for him to lead.
+    fn settle(&mut self) -> (MutexGuard<'a, Queue>, Option<Result<AppendReceipt>>) {
+        self.settled = true;
+        let mut own_result = None;
         let mut queue = self.sequencer.queue();
         let mut later = Vec::new();
         let defect = || {
@@ -130,7 +134,7 @@ impl Drop for Turn<'_> {
                 None => Err(defect()),
             };
             if waiting.ticket == self.own_ticket {
-                *self.own_result = Some(result);
+                own_result = Some(result);
             } else {
                 queue.finished.insert(waiting.ticket, result);
             }
@@ -150,10 +154,15 @@ impl Drop for Turn<'_> {
             queue.refusal = self.refusal.take();
         }
         queue.leading = false;
-        let somebody_waits = queue.sleeping > 0;
-        drop(queue);
-        if somebody_waits {
-            self.sequencer.done.notify_all();
+        (queue, own_result)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            let (queue, _) = self.settle();
+            self.sequencer.wake(queue);
         }
     }
 }
@@ -205,32 +214,44 @@ impl Sequencer {
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
                 queue.sleeping -= 1;
+                if let Some(result) = queue.finished.remove(&ticket) {
+                    return result;
+                }
             } else {
                 queue.leading = true;
                 let TurnSpace { taken, results } = std::mem::take(&mut queue.spare);
-                let mut own_result = None;
                 let mut turn = Turn {
                     sequencer: self,
                     taken: std::mem::replace(&mut queue.waiting, taken),
                     results,
                     own_ticket: ticket,
-                    own_result: &mut own_result,
                     decided: 0,
                     refusal: queue.refusal.as_ref().map(Error::duplicate),
                     complete: false,
+                    settled: false,
                 };
                 drop(queue);
                 self.take_turn(&mut turn);
                 turn.complete = true;
-                drop(turn);
+                let (settled, own_result) = turn.settle();
                 if let Some(result) = own_result {
+                    self.wake(settled);
                     return result;
                 }
-                queue = self.queue();
+                if settled.sleeping > 0 {
+                    self.done.notify_all();
+                }
+                queue = settled;
             }
-            if let Some(result) = queue.finished.remove(&ticket) {
-                return result;
-            }
+        }
+    }
+
+    /// Lets those who wait look for their results. Outside the lock, which they need.
+    fn wake(&self, queue: MutexGuard<'_, Queue>) {
+        let somebody_waits = queue.sleeping > 0;
+        drop(queue);
+        if somebody_waits {
+            self.done.notify_all();
         }
     }
 

@@ -295,27 +295,78 @@ mod tests {
         Prepared::new(&request).unwrap()
     }
 
-    /// What becomes of requests that are one turn.
-    fn turn(store: &EventStore, requests: Vec<Prepared>) -> Vec<Result<AppendReceipt>> {
-        let waiting = |request| Waiting {
-            ticket: 0,
+    /// Requests that had a turn together, with tickets from 0 on; the last one is the leader's own.
+    fn turn(store: &EventStore, requests: Vec<Prepared>) -> Turn<'_> {
+        let own_ticket = requests.len() as u64 - 1;
+        let waiting = |(ticket, request)| Waiting {
+            ticket,
             request,
             durability: Durability::AsOpened,
         };
-        let mut own_result = None;
         let mut turn = Turn {
             sequencer: &store.sequencer,
-            taken: requests.into_iter().map(waiting).collect(),
+            taken: (0..).zip(requests).map(waiting).collect(),
             results: Vec::new(),
-            own_ticket: u64::MAX,
-            own_result: &mut own_result,
+            own_ticket,
             decided: 0,
             refusal: None,
             complete: false,
+            settled: false,
         };
         store.sequencer.take_turn(&mut turn);
         turn.complete = true;
+        turn
+    }
+
+    /// What becomes of them.
+    fn results(store: &EventStore, requests: Vec<Prepared>) -> Vec<Result<AppendReceipt>> {
+        let mut turn = turn(store, requests);
         turn.results.drain(..).map(Option::unwrap).collect()
+    }
+
+    /// A request that is left for the next turn must not be left alone: until it has its result, one of
+    /// those who wait leads, and nobody would wake its own thread, which does not sleep.
+    #[test]
+    fn a_leader_finds_what_is_left_for_the_next_turn_in_the_queue() {
+        let disk = Arc::new(SimDisk::new(1));
+        let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+        let keyed = || {
+            Prepared::new(&AppendRequest {
+                events: &[NewEvent {
+                    stream: "s",
+                    event_type: "Happened",
+                    ..NewEvent::default()
+                }],
+                idempotency_key: Some(b"key"),
+                ..AppendRequest::default()
+            })
+            .unwrap()
+        };
+        let mut turn = turn(&store, vec![keyed(), keyed()]);
+        let (mut queue, own_result) = turn.settle();
+        assert!(own_result.is_none() && !queue.leading);
+        let left: Vec<u64> = queue.waiting.iter().map(|waiting| waiting.ticket).collect();
+        assert_eq!(left, [1]);
+        let first = queue.finished.remove(&0).unwrap().unwrap();
+        let again = queue.waiting.remove(0).request;
+        drop(queue);
+        drop(turn);
+        let again = results(&store, vec![again]).remove(0).unwrap();
+        assert!(!first.duplicate && again.duplicate);
+        assert_eq!(again.first_position, first.first_position);
+    }
+
+    #[test]
+    fn what_a_request_of_many_streams_needed_is_given_back() {
+        let disk = Arc::new(SimDisk::new(1));
+        let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+        let kept = || {
+            let desk = store.sequencer.desk.lock().unwrap();
+            desk.encoding.before.capacity()
+        };
+        let streams: Vec<String> = (0..5000).map(|number| format!("s-{number:04}")).collect();
+        results(&store, vec![request(&streams)]).remove(0).unwrap();
+        assert!(kept() <= STREAMS_SPARE_MAX, "room for {} streams", kept());
     }
 
     #[test]
@@ -324,17 +375,19 @@ mod tests {
         let open = || EventStore::open_on(disk.clone(), "/store", &EventStoreOptions::default());
         let store = open().unwrap();
         let streams: Vec<String> = (0..3000).map(|number| format!("s-{number:04}")).collect();
-        turn(&store, vec![request(&streams)]).remove(0).unwrap();
+        results(&store, vec![request(&streams)]).remove(0).unwrap();
         store.close().unwrap();
         let store = open().unwrap();
         // Its version is at hand from now on; that of the last stream would have to be looked up.
-        turn(&store, vec![request(&["s-0000"])]).remove(0).unwrap();
+        results(&store, vec![request(&["s-0000"])])
+            .remove(0)
+            .unwrap();
         let broken = Fault::Error(errno::EIO);
         disk.fail(FaultPlan::new(Call::Read, 1, broken).lasting());
         let half_way = request(&["s-0000", "s-0000", "s-2999"]);
-        let mut results = turn(&store, vec![half_way, request(&["s-0000"])]);
-        let receipt = results.remove(1).unwrap();
-        let error = results.remove(0).unwrap_err();
+        let mut both = results(&store, vec![half_way, request(&["s-0000"])]);
+        let receipt = both.remove(1).unwrap();
+        let error = both.remove(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert_eq!(receipt.first_position, 3002);
         assert_eq!(receipt.stream_versions, [("s-0000".to_string(), 3)]);
