@@ -21,7 +21,7 @@ use crate::vfs::{read_full_at, File, OpenMode, Vfs};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Places with less than so many between them stand in one cache line or in two that follow each other.
 const PLACES_TOGETHER: u64 = 4;
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     layout: PlaceLayout,
     places_per_block: u64,
     cache: Arc<BlockCache>,
+    /// The root of its keys, once it was read: each question about a key begins there.
+    root: OnceLock<Arc<Block>>,
     /// Whether the file is read through a mapping.
     mapped: bool,
     /// A bit per block of the position table: single places are taken out of it without a look at the
@@ -85,6 +87,7 @@ impl Run {
             layout,
             places_per_block: layout.places_per_block(),
             cache: cache.clone(),
+            root: OnceLock::new(),
             mapped,
             trusted: (0..words).map(|_| AtomicU64::new(at_first)).collect(),
         })
@@ -134,7 +137,7 @@ impl Run {
         if !block.is_sound(self.header.salt, number) {
             return Err(self.corrupt(number, Damaged("the checksum does not hold")));
         }
-        Ok(Arc::new(block))
+        Ok(block)
     }
 
     fn block_by(&self, number: u32, how: Reading) -> Result<Arc<Block>> {
@@ -318,12 +321,20 @@ impl Run {
 
     // ---- Keys ----
 
+    fn root(&self) -> Result<Arc<Block>> {
+        if let Some(root) = self.root.get() {
+            return Ok(root.clone());
+        }
+        let root = self.fresh_block(self.header.root)?;
+        Ok(self.root.get_or_init(|| root).clone())
+    }
+
     /// The cell of a key.
     fn cell(&self, key: &FullKey) -> Result<Option<CellRef>> {
         let mut number = self.header.root;
         let mut level = self.header.root_level;
+        let mut block = self.root()?;
         loop {
-            let block = self.block(number)?;
             let node = self.look(number, Node::decode(&block, level))?;
             if level == 0 {
                 let found = self.look(number, node.find(key.as_slice()))?;
@@ -341,6 +352,7 @@ impl Run {
                 .child_for(key.as_slice())
                 .and_then(|cell| node.child(cell, &self.header));
             number = self.look(number, child)?;
+            block = self.block(number)?;
             level -= 1;
         }
     }
@@ -516,9 +528,10 @@ fn value_part(block: &Block, len: usize) -> Decoded<&[u8]> {
     }
 }
 
-fn read_block(file: &dyn File, path: &Path, number: u32) -> Result<Block> {
-    let mut block = Block::zeroed();
-    let bytes = block.bytes_mut();
+fn read_block(file: &dyn File, path: &Path, number: u32) -> Result<Arc<Block>> {
+    let mut block = Arc::new(Block::zeroed());
+    // Nobody else has it yet.
+    let bytes = Arc::make_mut(&mut block).bytes_mut();
     let offset = u64::from(number) * bytes.len() as u64;
     let len = read_full_at(file, offset, bytes).map_err(|error| Error::io("read", path, error))?;
     if len < bytes.len() {

@@ -23,7 +23,7 @@ use super::block::{sort, Block, Damaged, Decoded, PAYLOAD_LEN};
 use super::header::Header;
 use super::postings::{put_varint, take_varint, INLINE_LEN_MAX};
 use super::{KeyKind, ListHead, KEY_LEN_MAX};
-use crate::format::{get_u16, get_u32, put};
+use crate::format::{get_array, get_u16, get_u32, put};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -38,24 +38,40 @@ pub(super) const VALUE_START: usize = 4;
 /// Bytes of a value in such a block.
 pub(super) const VALUE_PER_BLOCK: usize = PAYLOAD_LEN - VALUE_START;
 
+/// Bytes of a full key that need no memory of their own: most keys are names and ids.
+const SHORT_LEN_MAX: usize = 64;
+
 /// A kind and a key, one behind the other.
 pub(super) struct FullKey {
-    bytes: [u8; 1 + KEY_LEN_MAX],
+    short: [u8; SHORT_LEN_MAX],
+    /// Of `short`.
     len: usize,
+    /// All of it, if it is longer.
+    long: Vec<u8>,
 }
 
 impl FullKey {
     /// `None` if the key is too long for any run to hold.
     pub(super) fn new(kind: KeyKind, key: &[u8]) -> Option<FullKey> {
-        let mut bytes = [0; 1 + KEY_LEN_MAX];
-        let len = 1 + key.len();
-        put(&mut bytes, 0, &[kind as u8]);
-        bytes.get_mut(1..len)?.copy_from_slice(key);
-        Some(FullKey { bytes, len })
+        if key.len() > KEY_LEN_MAX {
+            return None;
+        }
+        let mut full = FullKey {
+            short: [0; SHORT_LEN_MAX],
+            len: 1 + key.len(),
+            long: Vec::new(),
+        };
+        if full.len > SHORT_LEN_MAX {
+            full.long = [&[kind as u8], key].concat();
+        } else {
+            put(&mut full.short, 0, &[kind as u8]);
+            put(&mut full.short, 1, key);
+        }
+        Some(full)
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.short.get(..self.len).unwrap_or(&self.long)
     }
 }
 
@@ -234,6 +250,28 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// How the cell at an index below `count` compares with a key without the node's prefix, which has
+    /// this front.
+    fn compare(&self, index: usize, rest: &[u8], rest_front: u64) -> Decoded<Ordering> {
+        let (start, suffix) = self.suffix(index)?;
+        let at = start + SUFFIX_LEN_LEN;
+        let Some(bytes) = self.bytes.get(at..at + FRONT_LEN) else {
+            return Ok(suffix.cmp(rest));
+        };
+        let mut front = u64::from_be_bytes(get_array(bytes, 0));
+        if suffix.len() < FRONT_LEN {
+            // What follows is of another cell.
+            front &= !(u64::MAX >> (8 * suffix.len()));
+        }
+        Ok(front.cmp(&rest_front).then_with(|| {
+            if suffix.len().max(rest.len()) <= FRONT_LEN {
+                // One is the other with zeros behind it, or the same.
+                return suffix.len().cmp(&rest.len());
+            }
+            suffix.cmp(rest)
+        }))
+    }
+
     /// Where a full key is.
     pub(super) fn find(&self, key: &[u8]) -> Decoded<Found> {
         let (front, rest) = key.split_at(self.prefix.len().min(key.len()));
@@ -242,10 +280,11 @@ impl<'a> Node<'a> {
             Ordering::Greater => return Ok(not_equal(self.count)),
             Ordering::Equal => {}
         }
+        let rest_front = front_of(rest);
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = (low + high) / 2;
-            match self.suffix(middle)?.1.cmp(rest) {
+            match self.compare(middle, rest, rest_front)? {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
                 Ordering::Equal => {
@@ -278,6 +317,17 @@ impl<'a> Node<'a> {
         }
         Ok(child)
     }
+}
+
+/// Bytes that are compared at once.
+const FRONT_LEN: usize = 8;
+
+/// The first bytes of a key as a number that compares as they do, zeros behind a shorter one: two keys with
+/// different fronts compare as those do.
+fn front_of(key: &[u8]) -> u64 {
+    let mut front = [0; FRONT_LEN];
+    put(&mut front, 0, key.get(..FRONT_LEN).unwrap_or(key));
+    u64::from_be_bytes(front)
 }
 
 fn not_equal(cell: usize) -> Found {
@@ -456,6 +506,52 @@ mod tests {
         let body = node.cell(1).unwrap().body;
         assert_eq!(&block.payload()[body], b"order-3");
         assert!(Node::decode(&block, 1).is_err());
+    }
+
+    /// Every node of two of these keys, asked for every one of them: what all keys begin with, fronts that
+    /// are equal though the keys are not, and keys that end before what stands behind them.
+    #[test]
+    fn keys_compare_as_bytes_do() {
+        let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
+        for front_len in [0, 1, FRONT_LEN - 2, FRONT_LEN - 1, FRONT_LEN, FRONT_LEN + 1] {
+            for end in [&[0][..], &[1], &[255], &[0, 0], &[0, 1], &[255, 255]] {
+                keys.push([&vec![0; front_len], end].concat());
+                keys.push([&vec![200; front_len], end].concat());
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        for (first, one) in keys.iter().enumerate() {
+            for other in &keys[first + 1..] {
+                let mut builder = NodeBuilder::default();
+                assert!(builder.push(one, &[255; 2]) && builder.push(other, &[0; 9]));
+                let block = builder.finish(0).unwrap();
+                let node = Node::decode(&block, 0).unwrap();
+                for key in &keys {
+                    let found = node.find(key).unwrap();
+                    let less = usize::from(one < key) + usize::from(other < key);
+                    let is_equal = key == one || key == other;
+                    assert_eq!(
+                        (found.cell, found.is_equal),
+                        (less, is_equal),
+                        "{key:?} among {one:?} and {other:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn full_keys_of_all_lengths() {
+        for len in 0..=KEY_LEN_MAX {
+            let key: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let full = FullKey::new(KeyKind::Tag, &key).unwrap();
+            assert_eq!(
+                full.as_slice().split_first(),
+                Some((&(KeyKind::Tag as u8), &*key))
+            );
+        }
+        assert!(FullKey::new(KeyKind::Tag, &[0; KEY_LEN_MAX + 1]).is_none());
     }
 
     #[test]
