@@ -65,13 +65,13 @@ fn full_event() -> NewEvent<'static> {
 fn example_batches() -> [Vec<Rec>; 2] {
     let full = full_event();
     let body = EventBody {
-        id: full.id,
+        id: full.id.as_ref(),
         event_type: full.event_type.as_bytes(),
         schema_version: full.schema_version,
         content_type: full.content_type.as_bytes(),
         occurred_ns: full.occurred_ns,
-        correlation_id: full.correlation_id,
-        causation_id: full.causation_id,
+        correlation_id: full.correlation_id.as_ref(),
+        causation_id: full.causation_id.as_ref(),
         metadata: full.metadata,
         data: full.data,
     };

@@ -124,14 +124,16 @@ impl EventColumns {
         self.position.push(view.position);
         self.stream_version.push(view.stream_version);
         self.time_ns.push(time_ns);
-        let derived = || derived_id(log_id, view.position);
-        self.id.push(body.id.unwrap_or_else(derived));
+        self.id.push(match body.id {
+            Some(id) => *id,
+            None => derived_id(log_id, view.position),
+        });
         self.flags.push(view.flags);
         let tag_count = u8::try_from(view.tags.count()).unwrap_or(u8::MAX);
         self.tag_count.push(tag_count);
         self.schema_version.push(body.schema_version);
         self.occurred_ns.push(body.occurred_ns.unwrap_or(0));
-        let given = |id: Option<EventId>| id.unwrap_or_default();
+        let given = |id: Option<&EventId>| id.copied().unwrap_or_default();
         self.correlation_id.push(given(body.correlation_id));
         self.causation_id.push(given(body.causation_id));
         self.stream.push(span(stream));

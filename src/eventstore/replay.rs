@@ -79,7 +79,7 @@ pub(super) fn add_record(
                     event.stream_version,
                     event.body.event_type,
                     event.tags.iter(),
-                    event.body.id.as_ref(),
+                    event.body.id,
                 )
                 .map_err(|error| match error.kind() {
                     ErrorKind::Internal => error.into_kind(

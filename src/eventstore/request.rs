@@ -384,13 +384,13 @@ impl Prepared {
             self.tags.push(range);
         }
         let body = EventBody {
-            id: event.id,
+            id: event.id.as_ref(),
             event_type: event.event_type.as_bytes(),
             schema_version: event.schema_version,
             content_type: event.content_type.as_bytes(),
             occurred_ns: event.occurred_ns,
-            correlation_id: event.correlation_id,
-            causation_id: event.causation_id,
+            correlation_id: event.correlation_id.as_ref(),
+            causation_id: event.causation_id.as_ref(),
             metadata: event.metadata,
             data: event.data,
         };

@@ -60,7 +60,7 @@ pub type EventId = [u8; 16];
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventBody<'a> {
     /// Its own id; without one it is derived from its position.
-    pub id: Option<EventId>,
+    pub id: Option<&'a EventId>,
     /// What happened.
     pub event_type: &'a [u8],
     /// Of the data: the application's own number.
@@ -70,9 +70,9 @@ pub struct EventBody<'a> {
     /// Nanoseconds since 1970-01-01 UTC.
     pub occurred_ns: Option<i64>,
     /// What it belongs to.
-    pub correlation_id: Option<EventId>,
+    pub correlation_id: Option<&'a EventId>,
     /// What it follows from.
-    pub causation_id: Option<EventId>,
+    pub causation_id: Option<&'a EventId>,
     /// About the event.
     pub metadata: &'a [u8],
     /// The event.
@@ -94,7 +94,7 @@ impl EventBody<'_> {
     /// Appends everything behind the stream version to `out`. `tags` are in ascending order, each
     /// once.
     pub fn encode<'t>(&self, out: &mut Vec<u8>, tags: impl ExactSizeIterator<Item = &'t [u8]>) {
-        out.extend_from_slice(self.id.as_ref().map_or(&[], |id| &id[..]));
+        out.extend_from_slice(self.id.map_or(&[], |id| &id[..]));
         put_bytes(out, self.event_type);
         varint::put(out, tags.len() as u64);
         for tag in tags {
@@ -105,8 +105,8 @@ impl EventBody<'_> {
         if let Some(ns) = self.occurred_ns {
             out.extend_from_slice(&ns.to_le_bytes());
         }
-        for id in [&self.correlation_id, &self.causation_id] {
-            out.extend_from_slice(id.as_ref().map_or(&[], |id| &id[..]));
+        for id in [self.correlation_id, self.causation_id] {
+            out.extend_from_slice(id.map_or(&[], |id| &id[..]));
         }
         if !self.metadata.is_empty() {
             put_bytes(out, self.metadata);
@@ -181,13 +181,14 @@ fn get_bytes<'a>(bytes: &'a [u8], at: &mut usize, len_max: usize) -> Option<&'a 
     Some(found)
 }
 
-fn get_id(bytes: &[u8], at: &mut usize, present: bool) -> Option<Option<EventId>> {
+#[inline]
+fn get_id<'a>(bytes: &'a [u8], at: &mut usize, present: bool) -> Option<Option<&'a EventId>> {
     if !present {
         return Some(None);
     }
-    let id = bytes.get(*at..at.checked_add(16)?)?;
-    *at += 16;
-    Some(Some(get_array(id, 0)))
+    let id = bytes.get(*at..)?.first_chunk()?;
+    *at += id.len();
+    Some(Some(id))
 }
 
 impl EventView<'_> {
@@ -213,7 +214,7 @@ impl EventView<'_> {
         if self.flags & event_flag::METADATA != 0 && body.metadata.is_empty() {
             return Some("it has metadata of no bytes");
         }
-        if body.id == Some([0; 16]) {
+        if body.id == Some(&[0; 16]) {
             return Some("its id is zero");
         }
         None
@@ -350,13 +351,13 @@ mod tests {
 
     fn full() -> EventBody<'static> {
         EventBody {
-            id: Some([7; 16]),
+            id: Some(&[7; 16]),
             event_type: b"Opened",
             schema_version: 3,
             content_type: b"application/json",
             occurred_ns: Some(-5),
-            correlation_id: Some([8; 16]),
-            causation_id: Some([9; 16]),
+            correlation_id: Some(&[8; 16]),
+            causation_id: Some(&[9; 16]),
             metadata: b"{}",
             data: b"[1,2]",
         }
@@ -417,7 +418,7 @@ mod tests {
         assert!(flaw(&full(), &[], &[b's'; STREAM_LEN_MAX + 1]));
         assert!(flaw(&full(), &[], b"\xFF"));
         let zero = EventBody {
-            id: Some([0; 16]),
+            id: Some(&[0; 16]),
             ..full()
         };
         assert!(flaw(&zero, &[], b"s"));
