@@ -88,17 +88,33 @@ fn nothing_is_prepared_before_half_of_what_there_is_is_used() {
 /// to its work after each of them.
 fn most_prepared(count: usize, value_len: usize) -> usize {
     let disk = SimDisk::new(1);
-    let options = WalOptions {
-        segment_bytes_max: 64 << 20,
-        ..options(SyncMode::Every)
-    };
-    let wal = Wal::open_on(Arc::new(disk.clone()), LOG, &options).unwrap();
+    let wal = open_with(&disk, 64 << 20);
     let most = (1..=count).map(|nth| {
         append(&wal, 1, value_len);
         wal.prepare().unwrap();
         len(&disk, FIRST).saturating_sub(nth * value_len)
     });
     most.max().unwrap()
+}
+
+/// How large the file is that waits to be the next segment.
+fn waiting_for(value_len: usize) -> usize {
+    let disk = SimDisk::new(1);
+    let segment_bytes_max = 4 << 20;
+    let wal = open_with(&disk, segment_bytes_max as u64);
+    for _ in 0..segment_bytes_max / 2 / value_len + 2 {
+        append(&wal, 1, value_len);
+        wal.prepare().unwrap();
+    }
+    len(&disk, FRESH)
+}
+
+fn open_with(disk: &SimDisk, segment_bytes_max: u64) -> Wal {
+    let options = WalOptions {
+        segment_bytes_max,
+        ..options(SyncMode::Every)
+    };
+    Wal::open_on(Arc::new(disk.clone()), LOG, &options).unwrap()
 }
 
 #[test]
@@ -108,6 +124,10 @@ fn small_groups_get_small_steps() {
     assert!((400 << 10..1100 << 10).contains(&small), "{small}");
     let large = most_prepared(300, 25_000);
     assert!((4 << 20..8 << 20).contains(&large), "{large}");
+    // Nor is more written for the next segment at once.
+    let small = waiting_for(256);
+    assert!((400 << 10..500 << 10).contains(&small), "{small}");
+    assert_eq!(waiting_for(25_000), 4 << 20);
 }
 
 #[test]

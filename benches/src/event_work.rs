@@ -425,7 +425,7 @@ pub fn bulk(contender: &str, places: Places<'_>, events: u64, out: &mut Measured
     let names = Names::new(events);
     let mut meter = Meter::new();
     if contender == "raw" {
-        let mut raw = Raw::open(&places.fixtures.join("raw"), true);
+        let mut raw = Raw::open(places.fixtures, true);
         meter.begin();
         for first in (0..events).step_by(BULK as usize) {
             let count = BULK.min(events - first) as usize;
@@ -478,7 +478,7 @@ pub fn append(
     let data = |n: u64| payload.records(n, 1, RECORD_LEN);
     match contender {
         "raw" => {
-            let mut raw = Raw::open(&places.fixtures.join("raw"), durable);
+            let mut raw = Raw::open(places.fixtures, durable);
             meter.begin();
             for n in 0..appends {
                 latencies.time(|| raw.write(data(n), RECORD_LEN));

@@ -8,7 +8,7 @@ use crate::payload::Payload;
 use crate::python;
 use crate::scale::{Scale, RECORD_LEN};
 use crate::system;
-use crate::writers::{self, Places, Writer};
+use crate::writers::{self, Places, Writer, RAW_FILES};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::process::Stdio;
 pub fn space(fixture: Fixture, scale: Scale) -> u64 {
     let records = scale.replay_records;
     match fixture {
-        Fixture::Raw => raw_len(scale),
+        Fixture::Raw => raw_len(scale) + 2 * RAW_SMALL_LEN,
         Fixture::Log100 => records * 900,
         Fixture::Log1 => records * 340,
         Fixture::SmallLogs => scale.small_logs * (400 << 10),
@@ -28,6 +28,9 @@ pub fn space(fixture: Fixture, scale: Scale) -> u64 {
     }
 }
 
+/// Length of the files for small durable writes, at most: more than any row writes.
+const RAW_SMALL_LEN: u64 = 64 << 20;
+
 fn raw_len(scale: Scale) -> u64 {
     (scale.mib_batches << 20).max(scale.replay_records * RECORD_LEN as u64)
 }
@@ -36,15 +39,17 @@ pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
     match fixture {
         Fixture::Raw => {
             let payload = Payload::new();
-            let mut file = File::create(dir.join("raw"))?;
-            // The page cache keeps a file in pieces as large as they were written. Those of 1 MiB make
-            // small writes three times as slow, those of 4 KiB great ones half as fast; these are the
-            // best for both, so that the limit is one.
-            let piece = 64 << 10;
-            for index in 0..raw_len(scale).div_ceil(piece) {
-                file.write_all(payload.records(index, 1, piece as usize))?;
+            for (name, piece) in RAW_FILES {
+                let mut file = File::create(dir.join(name))?;
+                let len = match name {
+                    "raw" => raw_len(scale),
+                    _ => raw_len(scale).min(RAW_SMALL_LEN),
+                };
+                for index in 0..len.div_ceil(piece as u64) {
+                    file.write_all(payload.records(index, 1, piece))?;
+                }
+                file.sync_all()?;
             }
-            file.sync_all()?;
         }
         Fixture::Log100 => {
             for (contender, count) in [("duralog", 100), ("ndjson", 1000), ("sqlite", 10_000)] {

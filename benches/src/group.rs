@@ -19,10 +19,7 @@ pub trait Shared: Sync {
 pub fn open(contender: &str, places: Places<'_>, mode: Mode) -> Box<dyn Shared> {
     let in_work = |name: &str| -> PathBuf { places.work.join(name) };
     match contender {
-        "raw" => Box::new(GroupLimit::new(Raw::open(
-            &places.fixtures.join("raw"),
-            true,
-        ))),
+        "raw" => Box::new(GroupLimit::new(Raw::open(places.fixtures, true))),
         "duralog" => Box::new(Log::open(&in_work("log"), mode)),
         // Neither groups by itself; one handle under a lock is the best that either can do.
         "ndjson" => Box::new(Locked(Mutex::new(Ndjson::open(

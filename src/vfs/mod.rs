@@ -80,6 +80,13 @@ pub trait File: Send + Sync + fmt::Debug {
     }
     /// Writes up to `data.len()` bytes at `offset`; may write less.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize>;
+    /// The same for bytes that will be written over in about so many at once, a power of two: the page
+    /// cache keeps a file in the pieces in which it was written, and goes through all blocks of a piece
+    /// whenever any of them is written over or synced.
+    fn write_piece_at(&self, offset: u64, data: &[u8], piece_len: usize) -> io::Result<usize> {
+        let _ = piece_len;
+        self.write_at(offset, data)
+    }
     /// The size in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file has no bytes.
@@ -233,13 +240,32 @@ pub trait Vfs: Send + Sync + fmt::Debug {
 /// many bytes were out before a failure, since a failure at the first byte leaves nothing behind.
 pub fn write_all_at(
     file: &dyn File,
+    offset: u64,
+    data: &[u8],
+) -> std::result::Result<(), WriteFailure> {
+    write_all(offset, data, |offset, data| file.write_at(offset, data))
+}
+
+/// The same in pieces: see [`File::write_piece_at`].
+pub fn write_pieces_at(
+    file: &dyn File,
+    offset: u64,
+    data: &[u8],
+    piece_len: usize,
+) -> std::result::Result<(), WriteFailure> {
+    let write = |offset, data: &[u8]| file.write_piece_at(offset, data, piece_len);
+    write_all(offset, data, write)
+}
+
+fn write_all(
     mut offset: u64,
     mut data: &[u8],
+    write_at: impl Fn(u64, &[u8]) -> io::Result<usize>,
 ) -> std::result::Result<(), WriteFailure> {
     let mut written = 0u64;
     let mut interruptions = 0;
     while !data.is_empty() {
-        match file.write_at(offset, data) {
+        match write_at(offset, data) {
             Ok(0) => {
                 return Err(WriteFailure {
                     written,

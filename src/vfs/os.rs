@@ -85,6 +85,13 @@ impl File for RealFile {
         self.0.write_at(data, offset)
     }
 
+    fn write_piece_at(&self, offset: u64, data: &[u8], piece_len: usize) -> io::Result<usize> {
+        // One call never makes a piece of the cache that is longer than what it writes.
+        let to_boundary = piece_len as u64 - offset % piece_len.max(1) as u64;
+        let len = usize::try_from(to_boundary).map_or(data.len(), |len| len.min(data.len()));
+        self.write_at(offset, &data[..len])
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -330,4 +337,32 @@ impl Vfs for RealDisk {
 pub fn describe_this_process() -> String {
     let name = fs::read_to_string("/proc/self/comm").unwrap_or_default();
     format!("process {} ({})", std::process::id(), name.trim())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_in_pieces_ends_where_a_piece_does() {
+        let file = RealFile(tempfile::tempfile().unwrap());
+        let data = [7; 10_000];
+        for (offset, len, written) in [
+            (0, 10_000, 4096),
+            (100, 10_000, 3996),
+            (4096, 4096, 4096),
+            (8191, 10_000, 1),
+            (5000, 20, 20),
+        ] {
+            let now = file.write_piece_at(offset, &data[..len], 4096).unwrap();
+            assert_eq!(now, written, "{len} bytes at {offset}");
+        }
+        crate::vfs::write_pieces_at(&file, 100, &data, 4096).unwrap();
+        let mut read = [0; 10_000];
+        assert_eq!(
+            crate::vfs::read_full_at(&file, 100, &mut read).unwrap(),
+            10_000
+        );
+        assert_eq!(read, data);
+    }
 }

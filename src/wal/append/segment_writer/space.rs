@@ -72,6 +72,7 @@ impl SegmentWriter {
         if needed <= self.prepared {
             return Ok(());
         }
+        self.room.expect_groups_of(needed - self.offset);
         let (limit, manner) = if self.is_large(needed, by_calls) {
             (needed, Manner::Allocated)
         } else {
@@ -129,6 +130,7 @@ impl SegmentWriter {
     #[cold]
     fn ask_for_more(&mut self, needed: u64) {
         self.prepared = self.room.prepared();
+        self.room.expect_groups_of(needed - self.offset);
         let mut called = false;
         let mut next = u64::MAX;
         let limit = self.room_limit();
@@ -155,7 +157,8 @@ impl SegmentWriter {
             if needed < half {
                 next = next.min(half);
             } else if self.ready.is_empty() {
-                self.room.ask_fresh(limit.min(AHEAD_LEN_MAX));
+                // No more than a step: it is synced at once, beside the writer's own syncs.
+                self.room.ask_fresh(limit.min(step_max));
                 called = true;
             }
         } else {
