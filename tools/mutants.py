@@ -100,6 +100,7 @@ SNAPSHOT = "src/eventstore/snapshot.rs"
 STORE_READER = "src/eventstore/reader.rs"
 STORE_AHEAD = "src/eventstore/read_ahead.rs"
 RUN_READER = "src/eventstore/index/run_reader.rs"
+TREE = "src/eventstore/index/tree.rs"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,8 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("ids are forgotten when the log is read", REPLAY, "                    event.body.id,\n                )", "                    None,\n                )"),
     ("idempotency keys are forgotten when the log is read", REPLAY, "            index.put_value(KeyKind::Request, key, Value::Bytes(known.encode()));", "            let _ = known.encode();"),
     ("run of another history is used", MAKING, "behind.filter(|_| is_in_log && cover.numbers() == numbers)", "behind.filter(|_| (is_in_log || !is_in_log) && cover.numbers() == numbers)"),
+    ("what stands behind a short key is compared with it", TREE, "if suffix.len() < FRONT_LEN {", "if suffix.is_empty() {"),
+    ("fronts that are equal make keys equal", TREE, "if suffix.len().max(rest.len()) <= FRONT_LEN {", "if suffix.len().max(rest.len()) <= 2 * FRONT_LEN {"),
     ("checksum of a block is not compared", RUN_READER, "if !block.is_sound(self.header.salt, number) {", "if false {"),
     ("damaged run fails the question", HEALING, "Err(error) if self.is_of_index(&error) => error,", "Err(error) if false && self.is_of_index(&error) => error,"),
     ("state of an older layer wins", ANSWERS, "for stored in self.layers.iter().rev() {", "for stored in self.layers.iter() {"),
