@@ -58,6 +58,7 @@ WRITER = "src/wal/append/segment_writer.rs"
 ROTATION = "src/wal/append/segment_writer/rotation.rs"
 RETENTION = "src/wal/append/segment_writer/retention.rs"
 COMMITTER = "src/wal/append/group_committer.rs"
+LOCK = "src/wal/append/group_committer/lock.rs"
 STATE = "src/wal/append/group_committer/state.rs"
 ALONE = "src/wal/append/group_committer/alone.rs"
 TURN = "src/wal/append/group_committer/turn.rs"
@@ -144,8 +145,10 @@ LOG_MUTANTS = (
     Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>", FAULTS),
     Mutant("a group under way counts as an idle moment", HOUSEKEEPER, "if groups != Some(log.groups) {", "if groups.unwrap_or(log.groups) != log.groups {"),
     Mutant("salvage wants the control file whole", CONTROL, "Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))", "read_slot(file.as_ref(), slot, bytes)", DAMAGE),
-    Mutant("nobody is woken", COMMITTER, "            self.slots[slot(ticket)].notify_all();", ""),
-    Mutant("no thread is woken to lead", COMMITTER, "            self.slots[slot(state.ticket)].notify_one();", ""),
+    Mutant("nobody is woken", LOCK, "            committer.slots[groups.trailing_zeros() as usize].notify_all();\n", ""),
+    Mutant("no thread is woken to lead", LOCK, "            committer.slots[slot].notify_one();\n", "            let _ = slot;\n"),
+    Mutant("who waits himself forgets whom he was to wake", LOCK, "        wakes.wake();\n        (state, wakes)", "        wakes.groups = 0;\n        (state, wakes)"),
+    Mutant("small group flies beside large ones", STATE, "in_flight < FEW_BATCHES || ", "in_flight < usize::MAX || "),
     Mutant("flight lands before those ahead of it", TURN, "state.flights.front().is_some_and(|f| f.ended.is_some())", "state.flights.iter().any(|f| f.ended.is_some()) && { let ended = state.flights.iter().position(|f| f.ended.is_some()); state.flights.swap(0, ended.unwrap_or(0)); true }"),
     Mutant("flight behind one that failed is good", TURN, "(Ok(()), Some(earlier), _) => GroupOutcome::doubtful(&group, earlier.duplicate()),", "(Ok(()), Some(_), _) => GroupOutcome::good(&group),"),
     Mutant("group is not padded", FLIGHT, "        if len == 0 {\n            return;", "        if len > 0 || len == 0 {\n            return;"),
@@ -165,7 +168,7 @@ LOG_MUTANTS = (
     Mutant("who rings while the bell is silenced is not heard", "src/vfs/bell.rs", "        self.fd.drain();\n        self.rung.swap(false, Ordering::SeqCst);", "        if self.rung.swap(false, Ordering::SeqCst) {\n            self.fd.drain();\n        }"),
     Mutant("nobody rings when a ticket is settled", TICKETS, "            ring();", "            let _ = ring;"),
     Mutant("what nobody leads stays after a failure", COMMITTER, "while state.open.wanted && self.may_lead(&state) {", "while state.open.wanted && state.refusal.is_none() && self.may_lead(&state) {"),
-    Mutant("woken threads still count as waiting", COMMITTER, "            state.waiting[slot(ticket)] = 0;\n", ""),
+    Mutant("woken threads still count as waiting", LOCK, "            self.state.waiting[slot(ticket)] = 0;\n", ""),
     Mutant("buffer is passed by who works alone", ALONE, "(state.foretold.is_some()\n                    || (state.ticket == open && state.waiting[slot(state.ticket)] == 0));", "(state.ticket == open && state.waiting[slot(state.ticket)] == 0);"),
     Mutant("buffer is dropped by sync and close", ALONE, "            } else if orphans {\n                state = self.lead(state);", "            } else if orphans {\n                drop(state.swap_open());"),
     Mutant("receipts are foretold without the SEAL", FORETOLD, "self.lsn = Lsn(self.lsn.0 + HEADER_LEN as u64);", ""),

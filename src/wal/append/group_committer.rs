@@ -28,6 +28,7 @@
 
 mod alone;
 mod foretold;
+mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod state;
@@ -47,6 +48,7 @@ use super::batch_encoder::EncodedPayload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use lock::Guard;
 use state::{slot, InFlight, State, SLOTS};
 use std::time::Duration;
 use turn::Turn;
@@ -116,8 +118,6 @@ pub(crate) struct GroupCommitter<S: GroupSink> {
     call_leader: Option<CallLeader>,
 }
 
-type Guard<'a, S> = MutexGuard<'a, State<<S as GroupSink>::Flight>>;
-
 impl<S: GroupSink> GroupCommitter<S> {
     pub(crate) fn new(sink: S, limits: GroupLimits, call_leader: Option<CallLeader>) -> Self {
         let foretold = (limits.buffer_len_max > 0).then(|| sink.foretold());
@@ -141,9 +141,7 @@ impl<S: GroupSink> GroupCommitter<S> {
     }
 
     fn state(&self) -> Guard<'_, S> {
-        // No code that can panic runs while the lock is held, except allocation failure, which
-        // aborts; the state is usable in any case.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Guard::new(self)
     }
 
     fn sink(&self) -> MutexGuard<'_, S> {
@@ -154,8 +152,7 @@ impl<S: GroupSink> GroupCommitter<S> {
     fn wait_for_group<'a>(&self, mut state: Guard<'a, S>, ticket: u64) -> Guard<'a, S> {
         let slot = slot(ticket);
         state.waiting[slot] += 1;
-        let waited = self.slots[slot].wait(state);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.wait(&self.slots[slot]);
         if !state.is_finished(ticket) {
             state.waiting[slot] -= 1;
         }
@@ -165,8 +162,7 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// Waits until the writer may be free, or there may be room.
     fn wait_for_turn<'a>(&self, mut state: Guard<'a, S>) -> Guard<'a, S> {
         state.turn_waiting += 1;
-        let waited = self.turn.wait(state);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.wait(&self.turn);
         state.turn_waiting -= 1;
         state
     }
@@ -262,6 +258,7 @@ impl<S: GroupSink> GroupCommitter<S> {
         !state.leading
             && state.flights.len() < self.limits.flights_max.max(1)
             && !state.is_turn_of_alone()
+            && state.is_worth_a_flight()
     }
 
     /// Leads the group with this number if it is open and may be taken, or waits for news of it.
@@ -273,8 +270,8 @@ impl<S: GroupSink> GroupCommitter<S> {
             // Poisoned while this batch waited: nothing of it was written.
             let group = state.swap_open();
             state.finish(ticket, group, GroupOutcome::nothing(error));
-            self.wake_group(&mut state, ticket);
-            self.wake_durable(&state);
+            state.wake_group(ticket);
+            state.wake_durable();
             return state;
         }
         self.lead(state)
@@ -286,10 +283,8 @@ impl<S: GroupSink> GroupCommitter<S> {
         let ticket = state.ticket;
         let group = state.swap_open();
         state.leading = true;
-        if state.turn_waiting > 0 {
-            // There is room again.
-            self.turn.notify_all();
-        }
+        // There is room again.
+        state.wake_turn();
         drop(state);
         let mut turn = Turn::of_group(self, ticket, group);
         if self.limits.flights_max > 0 {
@@ -429,8 +424,7 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     fn wait_for_durable<'a>(&self, mut state: Guard<'a, S>, longest: Duration) -> Guard<'a, S> {
         state.durable_waiting += 1;
-        let waited = self.durable.wait_timeout(state, longest);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.wait_timeout(&self.durable, longest);
         state.durable_waiting -= 1;
         state
     }
@@ -458,29 +452,6 @@ impl<S: GroupSink> GroupCommitter<S> {
     /// Why nothing more can be written, if that is so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.state().refusal.as_ref().map(Error::duplicate)
-    }
-
-    // ---- waking ------------------------------------------------------------------------------
-
-    /// Wakes the threads of a group that is finished.
-    fn wake_group(&self, state: &mut State<S::Flight>, ticket: u64) {
-        if state.waiting[slot(ticket)] > 0 {
-            state.waiting[slot(ticket)] = 0;
-            self.slots[slot(ticket)].notify_all();
-        }
-    }
-
-    fn wake_durable(&self, state: &State<S::Flight>) {
-        if state.durable_waiting > 0 {
-            self.durable.notify_all();
-        }
-    }
-
-    /// Wakes one thread of the open group to lead it, if it may be taken.
-    fn wake_leader(&self, state: &State<S::Flight>) {
-        if !state.open.is_empty() && state.waiting[slot(state.ticket)] > 0 && self.may_lead(state) {
-            self.slots[slot(state.ticket)].notify_one();
-        }
     }
 }
 

@@ -289,6 +289,38 @@ fn flights_land_in_the_order_in_which_they_took_off() {
 }
 
 #[test]
+fn a_small_group_is_not_written_beside_a_large_one() {
+    let disk = Arc::new(Disk::default());
+    let committer = flying(&disk);
+    // As if a group were being written, so that they wait for each other.
+    committer.state().leading = true;
+    for ticket in 1..=8 {
+        assert_eq!(append_later(&committer).unwrap(), ticket);
+    }
+    committer.state().leading = false;
+    for ticket in 9..=9 + 5 {
+        // The first leads all that waits, and flies with them.
+        assert_eq!(append_later(&committer).unwrap(), ticket);
+        disk.wait_for_flights(1);
+        assert_eq!(disk.told().flights, 1);
+    }
+    // 9 batches are in flight, and three quarters of them are 7.
+    assert_eq!(committer.state().open.frames.len(), 5);
+    for ticket in 15..=16 {
+        assert!(disk.told().flights <= 1, "not before it has 7");
+        assert_eq!(append_later(&committer).unwrap(), ticket);
+    }
+    disk.wait_for_flights(2);
+    assert_eq!(append_later(&committer).unwrap(), 17);
+    // However small it is: with nothing in flight any more it is written.
+    disk.end(1, End::Good);
+    disk.end(2, End::Good);
+    disk.wait_for_flights(3);
+    disk.end(3, End::Good);
+    assert_eq!(ask(&committer, 17).unwrap(), disk.told().log[16]);
+}
+
+#[test]
 fn one_that_fails_takes_along_all_behind_it_and_each_is_told_once() {
     for end in [End::Fails, End::Panics] {
         let disk = Arc::new(Disk::default());
@@ -507,11 +539,37 @@ fn a_thread_that_was_woken_does_not_count_as_waiting() {
     let group = state.swap_open();
     let outcome = GroupOutcome::good(&group);
     state.finish(0, group, outcome);
-    committer.wake_group(&mut state, 0);
+    state.wake_group(0);
     assert_eq!(state.waiting, [0; SLOTS]);
     drop(state);
     assert!(waiter.join().unwrap().is_ok());
     assert_eq!(committer.state().waiting, [0; SLOTS]);
+}
+
+#[test]
+fn who_waits_wakes_first_whom_he_is_to_wake() {
+    let disk = Arc::new(Disk::default());
+    let committer = flying(&disk);
+    committer.state().leading = true;
+    let waiter = {
+        let committer = Arc::clone(&committer);
+        thread::spawn(move || {
+            let receipt = append(&committer, true);
+            committer.durable.notify_all();
+            receipt
+        })
+    };
+    wait_until(&committer, |state| state.waiting[slot(0)] > 0);
+    let mut state = committer.state();
+    state.leading = false;
+    let group = state.swap_open();
+    let outcome = GroupOutcome::good(&group);
+    state.finish(0, group, outcome);
+    state.wake_group(0);
+    let begun = Instant::now();
+    drop(committer.wait_for_durable(state, PATIENCE));
+    assert!(begun.elapsed() < PATIENCE, "he was not woken");
+    assert!(waiter.join().unwrap().is_ok());
 }
 
 // ---- the buffer ----------------------------------------------------------------------------------
@@ -544,7 +602,7 @@ fn what_is_buffered_is_written_before_anyone_has_the_writer_to_himself() {
     wait_until(&committer, |state| state.alone_waiting > 0);
     let mut state = committer.state();
     state.leading = false;
-    committer.wake_leader(&state);
+    state.wake_leader();
     committer.turn.notify_all();
     drop(state);
     let place = alone.join().unwrap().unwrap();

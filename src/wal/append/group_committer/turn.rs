@@ -2,7 +2,7 @@
 //! and wakes who waits for it, on every path: one that panics leaves an outcome that poisons the
 //! handle, and no thread waits for ever.
 
-use super::{Foretold, Group, GroupCommitter, GroupOutcome, GroupSink, Guard, InFlight, State};
+use super::{Foretold, Group, GroupCommitter, GroupOutcome, GroupSink, Guard, InFlight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 
@@ -101,14 +101,12 @@ impl<'a, S: GroupSink> Turn<'a, S> {
             state.durable_lsn = durable_lsn;
             state.foretell(foretold, failed);
         }
-        committer.wake_leader(&state);
+        state.wake_leader();
         if let Some(ticket) = finished {
-            committer.wake_group(&mut state, ticket);
+            state.wake_group(ticket);
         }
-        committer.wake_durable(&state);
-        if state.turn_waiting > 0 {
-            committer.turn.notify_all();
-        }
+        state.wake_durable();
+        state.wake_turn();
         committer.call_for_leader(state)
     }
 
@@ -120,11 +118,12 @@ impl<'a, S: GroupSink> Turn<'a, S> {
         let mut state = committer.state();
         state.flights.push_back(InFlight {
             ticket,
+            batches: group.frames.len(),
             ended: None,
         });
         state.leading = false;
         state.alone_last = false;
-        committer.wake_leader(&state);
+        state.wake_leader();
         drop(committer.call_for_leader(state));
         Airborne {
             committer,
@@ -164,11 +163,9 @@ impl<S: GroupSink> Drop for Airborne<'_, S> {
             mine.ended = Some((group, self.flight.take(), result));
         }
         committer.land(&mut state);
-        committer.wake_leader(&state);
-        committer.wake_durable(&state);
-        if state.turn_waiting > 0 {
-            committer.turn.notify_all();
-        }
+        state.wake_leader();
+        state.wake_durable();
+        state.wake_turn();
         drop(committer.call_for_leader(state));
     }
 }
@@ -176,7 +173,7 @@ impl<S: GroupSink> Drop for Airborne<'_, S> {
 impl<S: GroupSink> GroupCommitter<S> {
     /// Lets the flights land that have ended, up to the first that has not: what is behind a hole
     /// is not acknowledged. Behind one that failed nothing is good.
-    fn land(&self, state: &mut State<S::Flight>) {
+    fn land(&self, state: &mut Guard<'_, S>) {
         while state.flights.front().is_some_and(|f| f.ended.is_some()) {
             let Some(landed) = state.flights.pop_front() else {
                 return;
@@ -200,7 +197,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             state.durable_lsn = sink.durable_lsn();
             drop(sink);
             state.finish(landed.ticket, group, outcome);
-            self.wake_group(state, landed.ticket);
+            state.wake_group(landed.ticket);
         }
     }
 }
