@@ -60,10 +60,12 @@ impl<W: Writer + Send + 'static> Shared for Locked<W> {
 }
 
 /// The limit of group commit: whoever finds nobody writing writes what waits, with one pwrite and
-/// one fdatasync into blocks written before, while the next records gather.
+/// one fdatasync into blocks written before, while the next records gather. Nobody is woken under the
+/// lock, and none but who is through and one who leads the next group.
 struct GroupLimit {
     state: Mutex<GroupState>,
-    done: Condvar,
+    /// Where the threads of a group wait: those of odd numbers, and the others.
+    done: [Condvar; 2],
     file: Mutex<(Raw, Vec<u8>)>,
 }
 
@@ -81,9 +83,13 @@ impl GroupLimit {
     fn new(file: Raw) -> GroupLimit {
         GroupLimit {
             state: Mutex::default(),
-            done: Condvar::new(),
+            done: [Condvar::new(), Condvar::new()],
             file: Mutex::new((file, Vec::new())),
         }
+    }
+
+    fn done(&self, group: u64) -> &Condvar {
+        &self.done[group as usize % 2]
     }
 }
 
@@ -92,32 +98,32 @@ impl Shared for GroupLimit {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting.extend_from_slice(record);
         let mine = state.gathering;
-        while state.durable <= mine {
-            if state.writing {
-                state = self
-                    .done
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
+        while state.writing {
+            let waited = self.done(mine).wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.durable > mine {
+                return;
             }
-            state.writing = true;
-            state.gathering += 1;
-            let group = std::mem::take(&mut state.waiting);
-            drop(state);
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            let (raw, spare) = &mut *file;
-            raw.write(&group, group.len());
-            let mut empty = std::mem::replace(spare, group);
-            empty.clear();
-            drop(file);
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.is_empty() {
-                state.waiting = empty;
-            }
-            state.writing = false;
-            state.durable = mine + 1;
-            self.done.notify_all();
         }
+        state.writing = true;
+        state.gathering += 1;
+        let group = std::mem::take(&mut state.waiting);
+        drop(state);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let (raw, spare) = &mut *file;
+        raw.write(&group, group.len());
+        let mut empty = std::mem::replace(spare, group);
+        empty.clear();
+        drop(file);
+        state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() {
+            state.waiting = empty;
+        }
+        state.writing = false;
+        state.durable = mine + 1;
+        drop(state);
+        self.done(mine + 1).notify_one();
+        self.done(mine).notify_all();
     }
 
     fn close(self: Box<Self>) {}

@@ -14,6 +14,8 @@
 //! is told only if that request was committed.
 
 mod payload;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod versions;
 
@@ -49,8 +51,10 @@ struct Queue {
     spare: TurnSpace,
     next_ticket: u64,
     leading: bool,
-    /// Threads that wait for `done`. Waking nobody would cost a system call.
-    sleeping: usize,
+    /// Number of the turn that will take what waits.
+    turn: u64,
+    /// Threads that wait in each of [`Sequencer::done`]. Waking nobody would cost a system call.
+    sleeping: [usize; 2],
     finished: HashMap<u64, Result<AppendReceipt>>,
     /// Why nothing more is appended, if that is not the log's own affair.
     refusal: Option<Error>,
@@ -82,9 +86,15 @@ pub(super) struct Sequencer {
     /// The last position that readers may see.
     published: Arc<Published>,
     queue: Mutex<Queue>,
-    done: Condvar,
+    /// Where threads wait for their turn to be over: the one with number `n` in place `n % 2`.
+    done: [Condvar; 2],
     /// Locked by the leader only.
     desk: Mutex<Desk>,
+}
+
+/// See [`Sequencer::done`].
+fn place_of(turn_number: u64) -> usize {
+    usize::from(turn_number % 2 == 1)
 }
 
 /// A request that was accepted, with what it will come to.
@@ -97,6 +107,7 @@ struct Accepted {
 /// The results of a turn, told when it is settled, or dropped without that.
 struct Turn<'a> {
     sequencer: &'a Sequencer,
+    number: u64,
     taken: Vec<Waiting>,
     results: Vec<Option<Result<AppendReceipt>>>,
     /// The leader's own request.
@@ -162,7 +173,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.settled {
             let (queue, _) = self.settle();
-            self.sequencer.wake(queue);
+            self.sequencer.wake(queue, self.number);
         }
     }
 }
@@ -180,7 +191,7 @@ impl Sequencer {
             files,
             published,
             queue: Mutex::default(),
-            done: Condvar::new(),
+            done: [Condvar::new(), Condvar::new()],
             desk: Mutex::default(),
         }
     }
@@ -206,22 +217,27 @@ impl Sequencer {
             request,
             durability,
         });
+        let mut turn_number = queue.turn;
         loop {
             if queue.leading {
-                queue.sleeping += 1;
-                queue = self
-                    .done
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue.sleeping -= 1;
+                // One that was left for later is in the turn under way by now.
+                turn_number = turn_number.max(queue.turn.saturating_sub(1));
+                let place = place_of(turn_number);
+                queue.sleeping[place] += 1;
+                let waited = self.done[place].wait(queue);
+                queue = waited.unwrap_or_else(PoisonError::into_inner);
+                queue.sleeping[place] -= 1;
                 if let Some(result) = queue.finished.remove(&ticket) {
                     return result;
                 }
             } else {
                 queue.leading = true;
+                let number = queue.turn;
+                queue.turn += 1;
                 let TurnSpace { taken, results } = std::mem::take(&mut queue.spare);
                 let mut turn = Turn {
                     sequencer: self,
+                    number,
                     taken: std::mem::replace(&mut queue.waiting, taken),
                     results,
                     own_ticket: ticket,
@@ -235,23 +251,28 @@ impl Sequencer {
                 turn.complete = true;
                 let (settled, own_result) = turn.settle();
                 if let Some(result) = own_result {
-                    self.wake(settled);
+                    self.wake(settled, number);
                     return result;
                 }
-                if settled.sleeping > 0 {
-                    self.done.notify_all();
+                if settled.sleeping[place_of(number)] > 0 {
+                    self.done[place_of(number)].notify_all();
                 }
                 queue = settled;
             }
         }
     }
 
-    /// Lets those who wait look for their results. Outside the lock, which they need.
-    fn wake(&self, queue: MutexGuard<'_, Queue>) {
-        let somebody_waits = queue.sleeping > 0;
+    /// Lets one of those who wait for the next turn lead it, and those of this one look for their results.
+    /// Outside the lock, which they need.
+    fn wake(&self, queue: MutexGuard<'_, Queue>, turn_number: u64) {
+        let (over, next) = (place_of(turn_number), place_of(queue.turn));
+        let [over_waits, next_waits] = [over, next].map(|place| queue.sleeping[place] > 0);
         drop(queue);
-        if somebody_waits {
-            self.done.notify_all();
+        if next_waits {
+            self.done[next].notify_one();
+        }
+        if over_waits {
+            self.done[over].notify_all();
         }
     }
 

@@ -19,13 +19,13 @@ use crate::sync::PoisonError;
 use crate::wal::{EncodedPayload, Receipt, Record};
 
 /// Memory for the streams of one request that is kept.
-const STREAMS_SPARE_MAX: usize = 1024;
+pub(super) const STREAMS_SPARE_MAX: usize = 1024;
 
 /// What encoding a request needs besides; kept for its memory.
 #[derive(Default)]
 pub(super) struct Encoding {
     /// Of the receipt's streams, the versions before the request.
-    before: Vec<u64>,
+    pub(super) before: Vec<u64>,
     /// Position and version of one event, as bytes.
     place: Vec<u8>,
 }
@@ -267,139 +267,4 @@ fn places_in<'a>(
         varint::get(bytes, &mut field)?;
         Some((place, varint::get(bytes, &mut field)?))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Turn, Waiting};
-    use super::*;
-    use crate::eventstore::{
-        AppendRequest, EventStore, EventStoreOptions, NewEvent, Read, Selection,
-    };
-    use crate::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
-    use crate::wal::Durability;
-    use std::sync::Arc;
-
-    /// An event in each of the streams.
-    fn request<S: AsRef<str>>(streams: &[S]) -> Prepared {
-        let of = |stream| NewEvent {
-            stream,
-            event_type: "Happened",
-            ..NewEvent::default()
-        };
-        let events: Vec<NewEvent<'_>> = streams.iter().map(|stream| of(stream.as_ref())).collect();
-        let request = AppendRequest {
-            events: &events,
-            ..AppendRequest::default()
-        };
-        Prepared::new(&request).unwrap()
-    }
-
-    /// Requests that had a turn together, with tickets from 0 on; the last one is the leader's own.
-    fn turn(store: &EventStore, requests: Vec<Prepared>) -> Turn<'_> {
-        let own_ticket = requests.len() as u64 - 1;
-        let waiting = |(ticket, request)| Waiting {
-            ticket,
-            request,
-            durability: Durability::AsOpened,
-        };
-        let mut turn = Turn {
-            sequencer: &store.sequencer,
-            taken: (0..).zip(requests).map(waiting).collect(),
-            results: Vec::new(),
-            own_ticket,
-            decided: 0,
-            refusal: None,
-            complete: false,
-            settled: false,
-        };
-        store.sequencer.take_turn(&mut turn);
-        turn.complete = true;
-        turn
-    }
-
-    /// What becomes of them.
-    fn results(store: &EventStore, requests: Vec<Prepared>) -> Vec<Result<AppendReceipt>> {
-        let mut turn = turn(store, requests);
-        turn.results.drain(..).map(Option::unwrap).collect()
-    }
-
-    /// A request that is left for the next turn must not be left alone: until it has its result, one of
-    /// those who wait leads, and nobody would wake its own thread, which does not sleep.
-    #[test]
-    fn a_leader_finds_what_is_left_for_the_next_turn_in_the_queue() {
-        let disk = Arc::new(SimDisk::new(1));
-        let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
-        let keyed = || {
-            Prepared::new(&AppendRequest {
-                events: &[NewEvent {
-                    stream: "s",
-                    event_type: "Happened",
-                    ..NewEvent::default()
-                }],
-                idempotency_key: Some(b"key"),
-                ..AppendRequest::default()
-            })
-            .unwrap()
-        };
-        let mut turn = turn(&store, vec![keyed(), keyed()]);
-        let (mut queue, own_result) = turn.settle();
-        assert!(own_result.is_none() && !queue.leading);
-        let left: Vec<u64> = queue.waiting.iter().map(|waiting| waiting.ticket).collect();
-        assert_eq!(left, [1]);
-        let first = queue.finished.remove(&0).unwrap().unwrap();
-        let again = queue.waiting.remove(0).request;
-        drop(queue);
-        drop(turn);
-        let again = results(&store, vec![again]).remove(0).unwrap();
-        assert!(!first.duplicate && again.duplicate);
-        assert_eq!(again.first_position, first.first_position);
-    }
-
-    #[test]
-    fn what_a_request_of_many_streams_needed_is_given_back() {
-        let disk = Arc::new(SimDisk::new(1));
-        let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
-        let kept = || {
-            let desk = store.sequencer.desk.lock().unwrap();
-            desk.encoding.before.capacity()
-        };
-        let streams: Vec<String> = (0..5000).map(|number| format!("s-{number:04}")).collect();
-        results(&store, vec![request(&streams)]).remove(0).unwrap();
-        assert!(kept() <= STREAMS_SPARE_MAX, "room for {} streams", kept());
-    }
-
-    #[test]
-    fn versions_stay_gapless_when_a_request_before_fails_half_way() {
-        let disk = Arc::new(SimDisk::new(1));
-        let open = || EventStore::open_on(disk.clone(), "/store", &EventStoreOptions::default());
-        let store = open().unwrap();
-        let streams: Vec<String> = (0..3000).map(|number| format!("s-{number:04}")).collect();
-        results(&store, vec![request(&streams)]).remove(0).unwrap();
-        store.close().unwrap();
-        let store = open().unwrap();
-        // Its version is at hand from now on; that of the last stream would have to be looked up.
-        results(&store, vec![request(&["s-0000"])])
-            .remove(0)
-            .unwrap();
-        let broken = Fault::Error(errno::EIO);
-        disk.fail(FaultPlan::new(Call::Read, 1, broken).lasting());
-        let half_way = request(&["s-0000", "s-0000", "s-2999"]);
-        let mut both = results(&store, vec![half_way, request(&["s-0000"])]);
-        let receipt = both.remove(1).unwrap();
-        let error = both.remove(0).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-        assert_eq!(receipt.first_position, 3002);
-        assert_eq!(receipt.stream_versions, [("s-0000".to_string(), 3)]);
-        disk.clear_faults();
-        let selection = Selection::Stream("s-0000".to_string());
-        let read = Read {
-            selection,
-            ..Read::default()
-        };
-        let mut reader = store.read(read).unwrap();
-        let page = reader.next_page(10).unwrap();
-        let versions: Vec<u64> = page.iter().map(|event| event.stream_version).collect();
-        assert_eq!(versions, [1, 2, 3]);
-    }
 }

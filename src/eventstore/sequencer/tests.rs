@@ -1,0 +1,232 @@
+//! Turns and those who wait for them, with requests of one thread that are given a turn together, and with
+//! threads that are brought to a certain place of their wait.
+
+use super::payload::STREAMS_SPARE_MAX;
+use super::*;
+use crate::eventstore::{AppendRequest, EventStore, EventStoreOptions, NewEvent, Read, Selection};
+use crate::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// An event in each of the streams.
+fn request<S: AsRef<str>>(streams: &[S]) -> Prepared {
+    let of = |stream| NewEvent {
+        stream,
+        event_type: "Happened",
+        ..NewEvent::default()
+    };
+    let events: Vec<NewEvent<'_>> = streams.iter().map(|stream| of(stream.as_ref())).collect();
+    let request = AppendRequest {
+        events: &events,
+        ..AppendRequest::default()
+    };
+    Prepared::new(&request).unwrap()
+}
+
+/// An event with an idempotency key.
+fn keyed() -> Prepared {
+    Prepared::new(&AppendRequest {
+        events: &[NewEvent {
+            stream: "s",
+            event_type: "Happened",
+            ..NewEvent::default()
+        }],
+        idempotency_key: Some(b"key"),
+        ..AppendRequest::default()
+    })
+    .unwrap()
+}
+
+/// Requests that had a turn together, with tickets from 0 on; the last one is the leader's own.
+fn turn(store: &EventStore, requests: Vec<Prepared>) -> Turn<'_> {
+    let own_ticket = requests.len() as u64 - 1;
+    let waiting = |(ticket, request)| Waiting {
+        ticket,
+        request,
+        durability: Durability::AsOpened,
+    };
+    let mut turn = Turn {
+        sequencer: &store.sequencer,
+        number: 0,
+        taken: (0..).zip(requests).map(waiting).collect(),
+        results: Vec::new(),
+        own_ticket,
+        decided: 0,
+        refusal: None,
+        complete: false,
+        settled: false,
+    };
+    store.sequencer.take_turn(&mut turn);
+    turn.complete = true;
+    turn
+}
+
+/// What becomes of them.
+fn results(store: &EventStore, requests: Vec<Prepared>) -> Vec<Result<AppendReceipt>> {
+    let mut turn = turn(store, requests);
+    turn.results.drain(..).map(Option::unwrap).collect()
+}
+
+/// A request that is left for the next turn must not be left alone: until it has its result, one of
+/// those who wait leads, and nobody would wake its own thread, which does not sleep.
+#[test]
+fn a_leader_finds_what_is_left_for_the_next_turn_in_the_queue() {
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+    let mut turn = turn(&store, vec![keyed(), keyed()]);
+    let (mut queue, own_result) = turn.settle();
+    assert!(own_result.is_none() && !queue.leading);
+    let left: Vec<u64> = queue.waiting.iter().map(|waiting| waiting.ticket).collect();
+    assert_eq!(left, [1]);
+    let first = queue.finished.remove(&0).unwrap().unwrap();
+    let again = queue.waiting.remove(0).request;
+    drop(queue);
+    drop(turn);
+    let again = results(&store, vec![again]).remove(0).unwrap();
+    assert!(!first.duplicate && again.duplicate);
+    assert_eq!(again.first_position, first.first_position);
+}
+
+#[test]
+fn what_a_request_of_many_streams_needed_is_given_back() {
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+    let kept = || {
+        let desk = store.sequencer.desk.lock().unwrap();
+        desk.encoding.before.capacity()
+    };
+    let streams: Vec<String> = (0..5000).map(|number| format!("s-{number:04}")).collect();
+    results(&store, vec![request(&streams)]).remove(0).unwrap();
+    assert!(kept() <= STREAMS_SPARE_MAX, "room for {} streams", kept());
+}
+
+#[test]
+fn versions_stay_gapless_when_a_request_before_fails_half_way() {
+    let disk = Arc::new(SimDisk::new(1));
+    let open = || EventStore::open_on(disk.clone(), "/store", &EventStoreOptions::default());
+    let store = open().unwrap();
+    let streams: Vec<String> = (0..3000).map(|number| format!("s-{number:04}")).collect();
+    results(&store, vec![request(&streams)]).remove(0).unwrap();
+    store.close().unwrap();
+    let store = open().unwrap();
+    // Its version is at hand from now on; that of the last stream would have to be looked up.
+    results(&store, vec![request(&["s-0000"])])
+        .remove(0)
+        .unwrap();
+    let broken = Fault::Error(errno::EIO);
+    disk.fail(FaultPlan::new(Call::Read, 1, broken).lasting());
+    let half_way = request(&["s-0000", "s-0000", "s-2999"]);
+    let mut both = results(&store, vec![half_way, request(&["s-0000"])]);
+    let receipt = both.remove(1).unwrap();
+    let error = both.remove(0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(receipt.first_position, 3002);
+    assert_eq!(receipt.stream_versions, [("s-0000".to_string(), 3)]);
+    disk.clear_faults();
+    let selection = Selection::Stream("s-0000".to_string());
+    let read = Read {
+        selection,
+        ..Read::default()
+    };
+    let mut reader = store.read(read).unwrap();
+    let page = reader.next_page(10).unwrap();
+    let versions: Vec<u64> = page.iter().map(|event| event.stream_version).collect();
+    assert_eq!(versions, [1, 2, 3]);
+}
+
+// ---- waiting -------------------------------------------------------------------------------------
+
+/// Nothing here takes as long: what does, hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Threads that append, each with the result to come.
+type Appending = Receiver<Result<AppendReceipt>>;
+
+fn append(store: &Arc<EventStore>, request: Prepared) -> Appending {
+    let (tell, told) = mpsc::channel();
+    let store = Arc::clone(store);
+    thread::spawn(move || {
+        let result = store.sequencer.append(request, Durability::AsOpened);
+        // Who has given up is told nothing.
+        let _ = tell.send(result);
+    });
+    told
+}
+
+/// A store in which turn 0 seems to be under way, so that who comes waits for turn 1.
+fn store_under_way() -> Arc<EventStore> {
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+    let mut queue = store.sequencer.queue();
+    (queue.leading, queue.turn) = (true, 1);
+    drop(queue);
+    Arc::new(store)
+}
+
+/// The queue, when so many threads sleep in each place.
+fn wait_until_asleep(store: &EventStore, sleeping: [usize; 2]) -> MutexGuard<'_, Queue> {
+    let begun = Instant::now();
+    loop {
+        let queue = store.sequencer.queue();
+        if queue.sleeping == sleeping {
+            return queue;
+        }
+        let found = queue.sleeping;
+        drop(queue);
+        assert!(begun.elapsed() < PATIENCE, "{found:?}, not {sleeping:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn when_a_turn_is_over_one_of_those_who_wait_leads_the_next() {
+    let store = store_under_way();
+    let both = [
+        append(&store, request(&["a"])),
+        append(&store, request(&["b"])),
+    ];
+    let mut queue = wait_until_asleep(&store, [0, 2]);
+    queue.leading = false;
+    store.sequencer.wake(queue, 0);
+    let mut positions = both.map(|one| one.recv_timeout(PATIENCE).unwrap().unwrap().first_position);
+    positions.sort_unstable();
+    assert_eq!(positions, [1, 2]);
+    assert_eq!(store.sequencer.queue().turn, 2, "one turn for both");
+}
+
+#[test]
+fn who_is_left_for_a_later_turn_has_one() {
+    for _ in 0..20 {
+        let store = store_under_way();
+        // Which of them leads, and which waits, is left to chance.
+        let both = [append(&store, keyed()), append(&store, keyed())];
+        let mut queue = wait_until_asleep(&store, [0, 2]);
+        queue.leading = false;
+        store.sequencer.wake(queue, 0);
+        let both = both.map(|one| one.recv_timeout(PATIENCE).unwrap().unwrap());
+        assert_eq!(both.iter().filter(|receipt| receipt.duplicate).count(), 1);
+        assert_eq!(store.sequencer.queue().turn, 3);
+    }
+}
+
+/// Left for later, it wakes when another leads already: it must wait for that turn, not for its first.
+#[test]
+fn who_is_left_for_a_later_turn_waits_for_that_one() {
+    let store = store_under_way();
+    let left = append(&store, request(&["a"]));
+    // Turn 1 took the request and left it, and turn 2 took it before its thread looked.
+    let mut queue = wait_until_asleep(&store, [0, 1]);
+    let taken = queue.waiting.remove(0);
+    queue.turn = 3;
+    drop(queue);
+    store.sequencer.done[1].notify_all();
+    let mut queue = wait_until_asleep(&store, [1, 0]);
+    let result = Err(Error::new(ErrorKind::Io, "as planned"));
+    queue.finished.insert(taken.ticket, result);
+    queue.leading = false;
+    store.sequencer.wake(queue, 2);
+    let told = left.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Io, "{told}");
+}
