@@ -198,17 +198,28 @@ fn when_a_turn_is_over_one_of_those_who_wait_leads_the_next() {
 
 #[test]
 fn who_is_left_for_a_later_turn_has_one() {
-    for _ in 0..20 {
-        let store = store_under_way();
-        // Which of them leads, and which waits, is left to chance.
-        let both = [append(&store, keyed()), append(&store, keyed())];
-        let mut queue = wait_until_asleep(&store, [0, 2]);
-        queue.leading = false;
-        store.sequencer.wake(queue, 0);
-        let both = both.map(|one| one.recv_timeout(PATIENCE).unwrap().unwrap());
-        assert_eq!(both.iter().filter(|receipt| receipt.duplicate).count(), 1);
-        assert_eq!(store.sequencer.queue().turn, 3);
-    }
+    let store = store_under_way();
+    let requests = [keyed(), request(&["a"]), request(&["b"]), keyed()];
+    let all: Vec<Appending> = (1..)
+        .zip(requests)
+        .map(|(asleep, request)| {
+            let told = append(&store, request);
+            drop(wait_until_asleep(&store, [0, asleep]));
+            told
+        })
+        .collect();
+    let mut queue = store.sequencer.queue();
+    // Who sleeps longest leads. His own request, the last now, has the key of the one before it: it is
+    // left for later, and he goes on leading.
+    queue.waiting.rotate_left(1);
+    queue.leading = false;
+    store.sequencer.wake(queue, 0);
+    let result = |told: Appending| told.recv_timeout(PATIENCE).unwrap().unwrap();
+    let receipts: Vec<AppendReceipt> = all.into_iter().map(result).collect();
+    let positions: Vec<u64> = receipts.iter().map(|r| r.first_position).collect();
+    assert_eq!(positions, [3, 1, 2, 3]);
+    assert!(receipts[0].duplicate && !receipts[3].duplicate);
+    assert_eq!(store.sequencer.queue().turn, 3);
 }
 
 /// Left for later, it wakes when another leads already: it must wait for that turn, not for its first.
