@@ -403,8 +403,9 @@ impl Run {
                 durable = true;
             }
             Op::Pair => self.append_later(&[2], 20),
-            Op::Overtake => self.append_later(&[2, 2, 2], 20),
-            Op::OvertakeWide => self.append_later(&[2, 25, 40, 3], 150),
+            Op::Overtake => self.append_later(&[2, 2, 3], 20),
+            // Each is large enough to be written beside those before it.
+            Op::OvertakeWide => self.append_later(&[2, 3, 25, 40], 150),
             Op::Kill => {
                 // The dead close nothing.
                 std::mem::forget(self.wal.take());

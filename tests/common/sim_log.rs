@@ -32,7 +32,8 @@ pub(crate) enum Op {
     Durable(usize),
     /// Records, bytes of each.
     Batch(usize, usize),
-    /// Groups that overtake each other (`common/overtaking.rs`), batches in each.
+    /// Groups that overtake each other (`common/overtaking.rs`), batches in the first two; then twice as many
+    /// from group to group.
     Later(usize, usize),
     Checkpoint,
     Mark,
@@ -482,7 +483,9 @@ impl Run {
             let record = (key.into_bytes(), value(number - 1, 0, LEN));
             (number as u64 - 1, vec![record])
         };
-        let groups = (0..groups).map(|_| (0..each).map(|_| batch()).collect());
+        // From the third on, twice as many as before: a group takes off beside others if it is large enough.
+        let sizes = (0..groups).map(|nth| each << nth.max(1) >> 1);
+        let groups = sizes.map(|size| (0..size).map(|_| batch()).collect());
         let overtaking = Overtaking::new(&self.disk, wal, PATH, groups.collect());
         let mut place = 0;
         while let Some((_, ticket)) = overtaking.next(place) {
