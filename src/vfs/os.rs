@@ -1,7 +1,7 @@
 //! The real disk: Linux calls, and everything in this library that only Linux has.
 //!
 //! What is specific: open-file-description locks (`os/locks.rs`), mappings (`os/mapping.rs`,
-//! `os/page.rs`, `os/window.rs`), descriptors that can be polled (`os/event_fd.rs`), what a file system
+//! `os/page.rs`, `os/page_table.rs`, `os/window.rs`), descriptors that can be polled (`os/event_fd.rs`), what a file system
 //! does with what is overwritten (`os/in_place.rs`), and here `fdatasync`, `fallocate`, `O_DIRECT`,
 //! `O_NOFOLLOW`, the boot id. Another system gets a file beside this one.
 //!
@@ -13,6 +13,7 @@ mod in_place;
 mod locks;
 mod mapping;
 mod page;
+mod page_table;
 pub(super) mod window;
 
 pub(crate) use event_fd::EventFd;

@@ -3,13 +3,14 @@
 //! [`Mapping`] shows bytes in place, for who knows that nobody changes them. [`MappedFile`] only ever
 //! copies out of its mapping, so it may be of a file that others write to.
 
-use super::{RealFile, PAGE_LEN};
+use super::page_table::PagedMapping;
+use super::RealFile;
 use crate::vfs::File;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 /// Part of a file in the address space of this process, as long as the value lives. It is raw memory:
 /// what may be done with it, its owner argues.
@@ -110,69 +111,36 @@ impl Mapping {
 /// read as those of every file.
 #[derive(Debug)]
 pub(super) struct MappedFile {
-    file: RealFile,
+    file: Arc<RealFile>,
     /// There is no mapping of nothing.
-    mapped: Option<Mapped>,
-    /// A bit per window, set by who first reads in it. Setting one twice does no harm.
-    windows_seen: Box<[AtomicU64]>,
+    mapped: Option<Arc<PagedMapping>>,
 }
 
 /// What a processor fetches at once.
 const CACHE_LINE_LEN: usize = 64;
-/// Part of a mapping whose pages are entered into the page table together: as much as the kernel enters
-/// with a page that it is asked for, of what is in memory already.
-const WINDOW_LEN: usize = 64 << 10;
-
 impl MappedFile {
     pub(super) fn new(file: RealFile) -> io::Result<MappedFile> {
+        let file = Arc::new(file);
         let len = usize::try_from(file.len()?)
             .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
         let mapped = match len {
             0 => None,
-            _ => Some(Mapped::new(
-                &file.0,
-                0,
-                len,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-            )?),
+            _ => {
+                let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
+                let mapped = Mapped::new(&file.0, 0, len, protection, flags)?;
+                Some(PagedMapping::new(Arc::clone(&file), mapped))
+            }
         };
-        let words = len.div_ceil(WINDOW_LEN).div_ceil(64);
-        Ok(MappedFile {
-            file,
-            mapped,
-            windows_seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        })
-    }
-
-    /// Enters the page at `offset` into the page table, if nothing was read around it before, and with it
-    /// those of its window that are in memory already. A call for it takes less than a fault, and lets
-    /// what is announced be fetched: a processor fetches nothing from a page that it doesn't find.
-    fn enter_window(&self, mapped: &Mapped, offset: usize) {
-        let window = offset / WINDOW_LEN;
-        let Some(word) = self.windows_seen.get(window / 64) else {
-            return;
-        };
-        let bit = 1 << (window % 64);
-        if word.load(Ordering::Relaxed) & bit != 0 || offset >= mapped.len() {
-            return;
-        }
-        word.fetch_or(bit, Ordering::Relaxed);
-        // SAFETY: `offset` is inside of the mapping, so the page is one of it, and begins where pages
-        // do. The call reads it into the page table, and gives an error instead of a signal where that
-        // fails; then whoever reads the page learns of it.
-        unsafe {
-            let address = mapped.address().add(offset - offset % PAGE_LEN).cast();
-            libc::madvise(address, PAGE_LEN, libc::MADV_POPULATE_READ);
-        }
+        Ok(MappedFile { file, mapped })
     }
 
     /// How many of `len` bytes at `offset` are mapped, from where on.
     fn find(&self, offset: u64, len: usize) -> Option<(*const u8, usize)> {
-        let mapped = self.mapped.as_ref()?;
+        let paged = self.mapped.as_ref()?;
+        let mapped = paged.mapped();
         let offset = usize::try_from(offset).ok()?;
         let there = mapped.len().checked_sub(offset)?.min(len);
-        self.enter_window(mapped, offset);
+        paged.enter(offset);
         // SAFETY: `offset` is at most the length of the mapping, so the result is inside of it or right
         // behind it.
         let from = unsafe { mapped.address().add(offset) };
