@@ -107,6 +107,7 @@ struct Accepted {
 /// The results of a turn, told when it is settled, or dropped without that.
 struct Turn<'a> {
     sequencer: &'a Sequencer,
+    /// Counted from 0, as [`Queue::turn`].
     number: u64,
     taken: Vec<Waiting>,
     results: Vec<Option<Result<AppendReceipt>>>,

@@ -22,9 +22,10 @@
 //! result is taken exactly once; nobody is told of success before the outcome of his group and of
 //! all before it; after a poisoning outcome no group is written.
 //!
-//! Wake-ups are what a group costs beside its sync, so nobody is woken for nothing: threads wait by
-//! group ([`State::waiting`]), and when the writer is free, one thread of the open group is woken to
-//! lead it. That one leads or finds that another has taken its place, who then does the same.
+//! Wake-ups are what a group costs beside its sync, so nobody is woken for nothing, nor under the lock
+//! that he needs then ([`lock`]): threads wait by group ([`State::waiting`]), and when the writer is
+//! free, one thread of the open group is woken to lead it. That one leads or finds that another has
+//! taken its place, who then does the same.
 
 mod alone;
 mod foretold;
