@@ -12,7 +12,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 // The locks that ThreadSanitizer sees are those of `crate::sync`, which come with `super`.
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 /// Nothing here takes as long: what does, hangs.
@@ -522,24 +522,35 @@ fn wait_until<S: GroupSink>(
     }
 }
 
-/// A thread that was woken may run late, when its place is another group's already: it must not
-/// count as one that will lead that group.
-#[test]
-fn a_thread_that_was_woken_does_not_count_as_waiting() {
-    let disk = Arc::new(Disk::default());
-    let committer = flying(&disk);
+/// Finishes a group whose thread waits, and is to be woken when the lock is given up. It then wakes those
+/// who wait for what is durable.
+fn finish_a_group(committer: &Arc<Committer>) -> (JoinHandle<Result<Receipt>>, Guard<'_, Sink>) {
     committer.state().leading = true;
     let waiter = {
-        let committer = Arc::clone(&committer);
-        thread::spawn(move || append(&committer, true))
+        let committer = Arc::clone(committer);
+        thread::spawn(move || {
+            let receipt = append(&committer, true);
+            committer.durable.notify_all();
+            receipt
+        })
     };
-    wait_until(&committer, |state| state.waiting[slot(0)] > 0);
+    wait_until(committer, |state| state.waiting[slot(0)] > 0);
     let mut state = committer.state();
     state.leading = false;
     let group = state.swap_open();
     let outcome = GroupOutcome::good(&group);
     state.finish(0, group, outcome);
     state.wake_group(0);
+    (waiter, state)
+}
+
+/// A thread that was woken may run late, when its place is another group's already: it must not
+/// count as one that will lead that group.
+#[test]
+fn a_thread_that_was_woken_does_not_count_as_waiting() {
+    let disk = Arc::new(Disk::default());
+    let committer = flying(&disk);
+    let (waiter, state) = finish_a_group(&committer);
     assert_eq!(state.waiting, [0; SLOTS]);
     drop(state);
     assert!(waiter.join().unwrap().is_ok());
@@ -550,22 +561,7 @@ fn a_thread_that_was_woken_does_not_count_as_waiting() {
 fn who_waits_wakes_first_whom_he_is_to_wake() {
     let disk = Arc::new(Disk::default());
     let committer = flying(&disk);
-    committer.state().leading = true;
-    let waiter = {
-        let committer = Arc::clone(&committer);
-        thread::spawn(move || {
-            let receipt = append(&committer, true);
-            committer.durable.notify_all();
-            receipt
-        })
-    };
-    wait_until(&committer, |state| state.waiting[slot(0)] > 0);
-    let mut state = committer.state();
-    state.leading = false;
-    let group = state.swap_open();
-    let outcome = GroupOutcome::good(&group);
-    state.finish(0, group, outcome);
-    state.wake_group(0);
+    let (waiter, state) = finish_a_group(&committer);
     let begun = Instant::now();
     drop(committer.wait_for_durable(state, PATIENCE));
     assert!(begun.elapsed() < PATIENCE, "he was not woken");
