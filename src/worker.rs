@@ -7,7 +7,7 @@
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::vfs::per_process::PerProcess;
 use std::collections::VecDeque;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -56,8 +56,14 @@ impl<T> Desk<T> {
 
 /// Whether a thread would have a processor of its own. Elsewhere nothing is gained by one.
 pub(crate) fn is_worth_it() -> bool {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from)) > 1
+    /// 0: not asked for yet. Two threads may both ask, and learn the same.
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    let mut processors = PROCESSORS.load(Ordering::Relaxed);
+    if processors == 0 {
+        processors = thread::available_parallelism().map_or(1, usize::from);
+        PROCESSORS.store(processors, Ordering::Relaxed);
+    }
+    processors > 1
 }
 
 impl<T: Send> Worker<T> {

@@ -115,6 +115,8 @@ pub(crate) struct GroupCommitter<S: GroupSink> {
     durable: Condvar,
     /// Locked by the leader, and by who lands; never for long while a flight is under way.
     sink: Mutex<S>,
+    /// Held by who waits to look at the writer, so that no leader passes him.
+    looking: Mutex<()>,
     limits: GroupLimits,
     call_leader: Option<CallLeader>,
 }
@@ -133,6 +135,7 @@ impl<S: GroupSink> GroupCommitter<S> {
             turn: Condvar::new(),
             durable: Condvar::new(),
             sink: Mutex::new(sink),
+            looking: Mutex::new(()),
             limits: GroupLimits {
                 flights_max: limits.flights_max.min(FLIGHTS_MAX),
                 ..limits
@@ -143,6 +146,17 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     fn state(&self) -> Guard<'_, S> {
         Guard::new(self)
+    }
+
+    fn looking(&self) -> MutexGuard<'_, ()> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer, for a leader: behind who waits to look at it. A lock does not go to who waits longest,
+    /// and one leader follows the other.
+    fn sink_in_turn(&self) -> MutexGuard<'_, S> {
+        drop(self.looking());
+        self.sink()
     }
 
     fn sink(&self) -> MutexGuard<'_, S> {
@@ -290,7 +304,9 @@ impl<S: GroupSink> GroupCommitter<S> {
         let mut turn = Turn::of_group(self, ticket, group);
         if self.limits.flights_max > 0 {
             let group = turn.group();
-            if let Some(flight) = group.and_then(|group| self.sink().take_off(group, crowded)) {
+            if let Some(flight) =
+                group.and_then(|group| self.sink_in_turn().take_off(group, crowded))
+            {
                 let mut airborne = turn.take_off();
                 airborne.result = Some(flight.write());
                 airborne.flight = Some(flight);
@@ -447,7 +463,10 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     /// Looks at the writer between groups. Waits for a group that is being written.
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(&S) -> T) -> T {
-        look(&self.sink())
+        let looking = self.looking();
+        let sink = self.sink();
+        drop(looking);
+        look(&sink)
     }
 
     /// Why nothing more can be written, if that is so.

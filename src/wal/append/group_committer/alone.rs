@@ -125,7 +125,7 @@ impl<S: GroupSink> GroupCommitter<S> {
 
     fn take_turn<T>(&self, work: impl FnOnce(&mut S) -> Alone<T>) -> Result<T> {
         let mut turn = Turn::alone(self);
-        let done = work(&mut self.sink());
+        let done = work(&mut self.sink_in_turn());
         turn.outcome = Some(GroupOutcome {
             good: 0,
             doubtful: 0,

@@ -53,7 +53,7 @@ impl<'a, S: GroupSink> Turn<'a, S> {
     /// Has the group written, and the turn is over.
     pub(super) fn write(mut self, crowded: bool) -> Guard<'a, S> {
         if let Some((_, group)) = &mut self.group {
-            let mut sink = self.committer.sink();
+            let mut sink = self.committer.sink_in_turn();
             self.outcome = Some(sink.write_group(group, crowded));
             self.standing = Some((sink.durable_lsn(), sink.foretold()));
         }
