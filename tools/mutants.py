@@ -155,6 +155,7 @@ LOG_MUTANTS = (
     Mutant("who is left for later waits for the wrong turn", SEQUENCER, "turn_number = turn_number.max(queue.turn.saturating_sub(1));", "turn_number = turn_number.max(0);"),
     Mutant("pages are entered from the disk", PAGE_TABLE, "Ok(true) if self.claim(window)", "Ok(_) if self.claim(window)"),
     Mutant("the rest of a mapping is entered for who reads little", PAGE_TABLE, "if before + 1 == ENTERED_ALONE", "if before + 1 == ENTERED_ALONE.min(1)"),
+    Mutant("leaders pass who looks at the writer", COMMITTER, "        drop(self.looking());\n", ""),
     Mutant("small group flies beside large ones", STATE, "in_flight < FEW_BATCHES || ", "in_flight < usize::MAX || "),
     Mutant("flight lands before those ahead of it", TURN, "state.flights.front().is_some_and(|f| f.ended.is_some())", "state.flights.iter().any(|f| f.ended.is_some()) && { let ended = state.flights.iter().position(|f| f.ended.is_some()); state.flights.swap(0, ended.unwrap_or(0)); true }"),
     Mutant("flight behind one that failed is good", TURN, "(Ok(()), Some(earlier), _) => GroupOutcome::doubtful(&group, earlier.duplicate()),", "(Ok(()), Some(_), _) => GroupOutcome::good(&group),"),
