@@ -1,9 +1,10 @@
 //! The real disk: Linux calls, and everything in this library that only Linux has.
 //!
 //! What is specific: open-file-description locks (`os/locks.rs`), mappings (`os/mapping.rs`,
-//! `os/page.rs`, `os/page_table.rs`, `os/window.rs`), descriptors that can be polled (`os/event_fd.rs`), what a file system
-//! does with what is overwritten (`os/in_place.rs`), and here `fdatasync`, `fallocate`, `O_DIRECT`,
-//! `O_NOFOLLOW`, the boot id. Another system gets a file beside this one.
+//! `os/page.rs`, `os/page_table.rs`, `os/window.rs`), descriptors that can be polled
+//! (`os/event_fd.rs`), what a file system does with what is overwritten (`os/in_place.rs`), and here
+//! `fdatasync`, `fallocate`, `O_DIRECT`, `O_NOFOLLOW`, the boot id. Another system gets a file beside
+//! this one.
 //!
 //! `unsafe` is here and in these files because the calls have no safe form in the standard library.
 #![allow(unsafe_code)] // system calls and mappings; each use argues its safety

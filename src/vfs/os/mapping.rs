@@ -118,6 +118,7 @@ pub(super) struct MappedFile {
 
 /// What a processor fetches at once.
 const CACHE_LINE_LEN: usize = 64;
+
 impl MappedFile {
     pub(super) fn new(file: RealFile) -> io::Result<MappedFile> {
         let file = Arc::new(file);
