@@ -4,17 +4,20 @@
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+#[cfg(any(not(duralog_tsan), all(test, loom)))]
+pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::PoisonError;
 #[cfg(not(any(all(test, loom), duralog_tsan)))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 #[cfg(all(duralog_tsan, not(all(test, loom))))]
-pub(crate) use visible::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+pub(crate) use visible::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard};
 
 /// The standard library comes compiled without instrumentation, so that ThreadSanitizer does not
 /// see the slow path of its locks and would report what they protect as races. Here the holder of
 /// a lock also acquires an atomic when it gets it and releases it before it gives it up: exactly
 /// the order that the lock itself gives, said where ThreadSanitizer sees it, and no other. Who is
-/// let in, and when, is still decided by the lock of the standard library.
+/// let in, and when, is still decided by the lock of the standard library. Who finds something made once
+/// acquires what its maker released, likewise.
 #[cfg(all(duralog_tsan, not(all(test, loom))))]
 mod visible {
     use std::ops::{Deref, DerefMut};
@@ -32,6 +35,54 @@ mod visible {
         order: &'a AtomicUsize,
         /// Present until the guard is given to a condition variable.
         inner: Option<std::sync::MutexGuard<'a, T>>,
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        made: AtomicUsize,
+        inner: std::sync::OnceLock<T>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) const fn new() -> OnceLock<T> {
+            OnceLock {
+                made: AtomicUsize::new(0),
+                inner: std::sync::OnceLock::new(),
+            }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            let value = self.inner.get()?;
+            self.come_after();
+            Some(value)
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            self.inner.set(value)?;
+            self.made.store(1, Ordering::Release);
+            Ok(())
+        }
+
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+            let mut is_new = false;
+            let value = self.inner.get_or_init(|| {
+                is_new = true;
+                make()
+            });
+            if is_new {
+                self.made.store(1, Ordering::Release);
+            } else {
+                self.come_after();
+            }
+            value
+        }
+
+        /// Its maker says so a moment after it can be found.
+        fn come_after(&self) {
+            while self.made.load(Ordering::Acquire) == 0 {
+                std::hint::spin_loop();
+            }
+        }
     }
 
     #[derive(Debug, Default)]

@@ -37,14 +37,14 @@ use super::index::{run_file_numbers, write_run, BlockCache, Layer, MemoryIndex, 
 use super::replay::{add_record, Follower};
 use crate::error::{Error, Result};
 use crate::lsn::Seq;
-use crate::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use crate::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
 use crate::wal::Wal;
 use making::Progress;
 use merging::Work;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// When layers are made, and what of them is kept in memory. Meant for tests; what the store
 /// answers does not depend on it.

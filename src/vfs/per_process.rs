@@ -4,7 +4,7 @@
 //! So each process of a line of forks has a value of its own, found by how many forks led to it. What
 //! was inherited stays where it is and is not looked at any more.
 
-use std::sync::OnceLock;
+use crate::sync::OnceLock;
 
 /// A value per process. Meant for statics.
 pub(crate) struct PerProcess<T> {

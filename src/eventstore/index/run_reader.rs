@@ -17,11 +17,12 @@ use super::tree::{Body, FullKey, Node, Postings, VALUE_PER_BLOCK, VALUE_START};
 use super::{KeyKind, Layer, ListHead, Place, Value};
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::format::{get_array, get_u32, get_u64, put};
+use crate::sync::OnceLock;
 use crate::vfs::{read_full_at, File, OpenMode, Vfs};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Places with less than so many between them stand in one cache line or in two that follow each other.
 const PLACES_TOGETHER: u64 = 4;
