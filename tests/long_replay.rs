@@ -16,7 +16,7 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
-use duralog::{Cursor, Durability, Record, SyncMode, Wal, WalOptions};
+use duralog::{Cursor, Durability, ErrorKind, Record, SyncMode, Wal, WalOptions};
 use process::{read_only, say, seed, Random};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +26,16 @@ type Shape = fn(&mut Random) -> (usize, usize);
 
 /// Frames of all sizes that matter: those that fit in front of a piece and those that do not, those as
 /// long as a piece, and longer ones.
-const SHAPES: [(&str, Shape); 5] = [
+const SHAPES: [(&str, Shape); 6] = [
     ("single records", |_| (256, 1)),
     ("hundreds", |_| (256, 100)),
+    (
+        "single records, now and then many",
+        |random| match at_most(random, 500) {
+            0 => (1000, 60 + at_most(random, 300)),
+            _ => (256, 1),
+        },
+    ),
     ("of 60 to 70 KiB", |random| (1000, 60 + at_most(random, 10))),
     ("of 250 to 270 KiB", |random| {
         (1000, 250 + at_most(random, 20))
@@ -165,4 +172,71 @@ fn what_is_read_ahead_is_what_was_written() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let read_ahead = READ_AHEAD.load(Ordering::SeqCst);
     assert!(read_ahead || processors == 1, "nothing was read ahead");
+}
+
+/// In batches of one and of a few records, whose checksums the thread computes, and of many.
+#[test]
+fn damage_in_what_is_read_ahead_is_found_where_it_is() {
+    let seed = seed();
+    say(&format!("long_replay: damage, seed {seed}"));
+    let mut random = Random::new(seed);
+    let directory = tempfile::tempdir().unwrap();
+    for (what, shape) in SHAPES {
+        let path = directory.path().join(what.replace(' ', "-"));
+        let wal = Wal::open(&path, &options()).unwrap();
+        let last = grow(&wal, shape, &mut random, 4 << 20);
+        let first_len = wal.stat().unwrap().written_lsn.0;
+        // The segment is sealed, and more stands behind it.
+        grow(&wal, shape, &mut random, (3 << 20) + 100);
+        wal.close().unwrap();
+        let segment = path.join("00000000000000000001.wal");
+        let bytes = std::fs::read(&segment).unwrap();
+        for _ in 0..12 {
+            // In its last record or value, or somewhere in between; in the headers of frames, too.
+            let at = (1 << 20) + random.below(first_len.min(4 << 20) - (2 << 20));
+            let mut damaged = bytes.clone();
+            damaged[usize::try_from(at).unwrap()] ^= 1 << random.below(8);
+            std::fs::write(&segment, &damaged).unwrap();
+            let reader = Wal::open(&path, &read_only()).unwrap();
+            let mut cursor = reader.cursor(0).unwrap();
+            let (delivered, error) = read_to_error(&mut cursor);
+            let Some(error) = error else {
+                // Padding between frames, which nobody relies on.
+                assert!(
+                    delivered >= last,
+                    "{what}: flipped at {at}, ends at {delivered}"
+                );
+                continue;
+            };
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            let place = error.place();
+            assert_eq!(place.segment, 1, "{what}: flipped at {at}: {error}");
+            let before = place.offset <= at;
+            let frame_len = (1 << 20) + (1 << 16);
+            assert!(
+                before && at - place.offset < frame_len,
+                "{what}: flipped at {at}: {error}"
+            );
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
+
+/// The last number before an error, and the error.
+fn read_to_error(cursor: &mut Cursor) -> (u64, Option<duralog::Error>) {
+    let mut last = 0;
+    loop {
+        match cursor.next_page(1000) {
+            Ok(None) => return (last, None),
+            Err(error) => return (last, Some(error)),
+            Ok(Some(page)) => {
+                let ends = page.value_begin.iter().zip(page.value_end);
+                for (&seq, (&begin, &end)) in page.seq.iter().zip(ends) {
+                    let found = &page.bytes[begin as usize..end as usize];
+                    assert!(seq > last && found == value(seq, found.len() - 8), "{seq}");
+                    last = seq;
+                }
+            }
+        }
+    }
 }

@@ -121,6 +121,15 @@ impl FrameHeader {
         }
     }
 
+    /// Bytes of payload that a frame has if one stands here, at `lsn` in the generation `salt`. Nothing is
+    /// verified: for who prepares what is judged later.
+    #[must_use]
+    #[inline(always)]
+    pub fn claimed_payload_len(bytes: &[u8], salt: u32, lsn: Lsn) -> Option<u32> {
+        let bytes = bytes.first_chunk::<HEADER_LEN>()?;
+        (get_u32(bytes, 20) == salt && get_u64(bytes, 24) == lsn.0).then(|| get_u32(bytes, 8))
+    }
+
     /// The header of a *live* frame (FORMAT.md section 11.2) that stands at `lsn` in the generation
     /// `salt`. Cheap for bytes that are none: the salt and the place are compared first.
     #[must_use]
@@ -185,10 +194,10 @@ pub fn seq_after(header: &FrameHeader) -> Option<Seq> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn example() -> FrameHeader {
+    pub(crate) fn example() -> FrameHeader {
         FrameHeader {
             payload_crc: 1,
             payload_len: 3,

@@ -10,7 +10,15 @@
 //!
 //! Nothing at or behind the reader's limit is asked for, so that no byte is read that may still
 //! change.
+//!
+//! Where frames are small, their checksums take longer than the copy leaves the reader time for. So the
+//! thread computes those of the payloads as well, while the bytes are at hand ([`Sum`]). It holds them
+//! against nothing: whether a frame is accepted is for the reader to say.
 
+use crate::format::checksum::crc32;
+use crate::format::frame::{self, FrameHeader};
+use crate::format::segment_header::SegmentHeader;
+use crate::lsn::Lsn;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::vfs::{read_full_at, File};
 use crate::worker::{self, Worker};
@@ -31,9 +39,17 @@ const PIECES: usize = 4;
 /// too long, before it asks no more.
 const IN_VAIN_MAX: u32 = 2;
 
+/// Greatest payload of which a checksum is worth computing ahead: for larger ones it takes little beside the copy.
+const SUMMED_LEN_MAX: usize = 4 << 10;
+
+/// The first frame of a piece is looked for so far.
+const SEARCHED_LEN: usize = 2 * SUMMED_LEN_MAX;
+
 /// The thread that reads the pieces of all readers.
 static READER: Worker<(Arc<dyn File>, Arc<Piece>)> =
-    Worker::new("duralog-read", |(file, piece)| piece.fill(file.as_ref()));
+    Worker::new("duralog-read", |(file, piece)| {
+        piece.fill(file.as_ref(), true)
+    });
 
 /// A piece of a file, or what was one and will be another.
 #[derive(Debug)]
@@ -43,14 +59,85 @@ struct Piece {
     read: Condvar,
 }
 
-/// A buffer begins with [`FRONT_LEN`] bytes that are the reader's.
 #[derive(Debug)]
 enum State {
-    /// Nobody has begun to read the bytes from this offset on into this buffer.
-    Waiting(u64, Vec<u8>),
+    /// Nobody has begun to read this place of the file into this buffer.
+    Waiting(Start, Buffer),
     Reading,
     /// The buffer, if all of it could be read.
-    Read(Option<Vec<u8>>),
+    Read(Option<Buffer>),
+}
+
+/// Where a piece begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    offset: u64,
+    /// LSN of the byte there.
+    lsn: Lsn,
+    /// That of the segment.
+    salt: u32,
+}
+
+/// The bytes of a piece, behind a front of [`FRONT_LEN`], and what is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    /// Checksums of payloads that lie in it whole, in order; not of all.
+    pub(super) sums: Vec<Sum>,
+}
+
+/// The checksum of some bytes of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sum {
+    /// Where they begin.
+    pub(super) begin: usize,
+    pub(super) len: usize,
+    pub(super) crc: u32,
+}
+
+impl Buffer {
+    /// One for a piece, if there is memory for it.
+    fn new() -> Option<Buffer> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(FRONT_LEN + PIECE_LEN).ok()?;
+        bytes.resize(FRONT_LEN + PIECE_LEN, 0);
+        let sums = Vec::new();
+        Some(Buffer { bytes, sums })
+    }
+
+    fn piece(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(FRONT_LEN..).unwrap_or_default()
+    }
+
+    /// Computes the checksums of the payloads that the piece has where frames seem to be.
+    fn sum(&mut self, start: Start) {
+        let piece = self.bytes.get(FRONT_LEN..).unwrap_or_default();
+        let claimed_at = |at: usize| {
+            let lsn = Lsn(start.lsn.0.wrapping_add(at as u64));
+            let len = FrameHeader::claimed_payload_len(piece.get(at..)?, start.salt, lsn)?;
+            usize::try_from(len).ok()
+        };
+        self.sums.clear();
+        // Frames stand at multiples of 8.
+        let first = (8 - start.lsn.0 % 8) % 8;
+        let searched = (first as usize..SEARCHED_LEN).step_by(8);
+        let mut at = searched.into_iter().find(|&at| claimed_at(at).is_some());
+        while let Some((begin, len)) =
+            at.and_then(|at| Some((at + frame::HEADER_LEN, claimed_at(at)?)))
+        {
+            let Some(payload) = piece.get(begin..).and_then(|rest| rest.get(..len)) else {
+                return;
+            };
+            if len <= SUMMED_LEN_MAX {
+                self.sums.push(Sum {
+                    begin: FRONT_LEN + begin,
+                    len,
+                    crc: crc32(payload),
+                });
+            }
+            at = Some(begin + len.next_multiple_of(8));
+        }
+    }
 }
 
 impl Piece {
@@ -58,25 +145,29 @@ impl Piece {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the piece, if nobody has begun to.
-    fn fill(&self, file: &dyn File) {
+    /// Reads the piece, if nobody has begun to; with checksums if that is wanted.
+    fn fill(&self, file: &dyn File, with_sums: bool) {
         let mut state = self.state();
-        let State::Waiting(offset, buffer) = &mut *state else {
+        let State::Waiting(start, buffer) = &mut *state else {
             return;
         };
-        let (offset, mut buffer) = (*offset, std::mem::take(buffer));
+        let (start, mut buffer) = (*start, std::mem::take(buffer));
         *state = State::Reading;
         drop(state);
-        let place = buffer.get_mut(FRONT_LEN..).unwrap_or_default();
+        buffer.sums.clear();
+        let place = buffer.piece();
         let wanted = place.len();
-        let is_whole = read_full_at(file, offset, place).is_ok_and(|read| read == wanted);
+        let is_whole = read_full_at(file, start.offset, place).is_ok_and(|read| read == wanted);
+        if is_whole && with_sums {
+            buffer.sum(start);
+        }
         *self.state() = State::Read(is_whole.then_some(buffer));
         self.read.notify_all();
     }
 
     /// The buffer, when it was read.
-    fn take(&self, file: &dyn File) -> Option<Vec<u8>> {
-        self.fill(file);
+    fn take(&self, file: &dyn File) -> Option<Buffer> {
+        self.fill(file, false);
         let mut state = self.state();
         loop {
             if let State::Read(buffer) = &mut *state {
@@ -100,7 +191,7 @@ pub(super) struct Ahead {
     asked_to: u64,
     /// Pieces and buffers to be used again.
     spare: Vec<Arc<Piece>>,
-    buffers: Vec<Vec<u8>>,
+    buffers: Vec<Buffer>,
     in_vain: u32,
 }
 
@@ -124,7 +215,7 @@ impl Ahead {
 
     /// The piece that begins at `offset`, if it was asked for and can be had: [`PIECE_LEN`] bytes behind
     /// the front. All that was asked for is forgotten if it is another one.
-    pub(super) fn take(&mut self, file: &dyn File, offset: u64) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self, file: &dyn File, offset: u64) -> Option<Buffer> {
         let asked_from = self.asked_to - (self.asked_for.len() * PIECE_LEN) as u64;
         if offset != asked_from {
             self.forget();
@@ -133,7 +224,7 @@ impl Ahead {
         let piece = self.asked_for.pop_front()?;
         if matches!(*piece.state(), State::Reading) {
             if let Some(next) = self.asked_for.front() {
-                next.fill(file);
+                next.fill(file, false);
             }
         }
         let buffer = piece.take(file);
@@ -145,14 +236,20 @@ impl Ahead {
     }
 
     /// Takes back a buffer that is not needed any more.
-    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        if buffer.len() == FRONT_LEN + PIECE_LEN && self.buffers.len() < PIECES {
+    pub(super) fn give_back(&mut self, buffer: Buffer) {
+        if buffer.bytes.len() == FRONT_LEN + PIECE_LEN && self.buffers.len() < PIECES {
             self.buffers.push(buffer);
         }
     }
 
-    /// Asks for the pieces behind `offset`, as far as they lie before `end`.
-    pub(super) fn ask(&mut self, file: &Arc<dyn File>, offset: u64, end: u64) {
+    /// Asks for the pieces behind `offset` of the segment with this header, as far as they lie before `end`.
+    pub(super) fn ask(
+        &mut self,
+        file: &Arc<dyn File>,
+        header: &SegmentHeader,
+        offset: u64,
+        end: u64,
+    ) {
         while self.asked_for.len() < PIECES && self.in_vain < IN_VAIN_MAX {
             if self.asked_for.is_empty() {
                 self.asked_to = offset;
@@ -162,10 +259,15 @@ impl Ahead {
                 self.buffers.clear();
                 return;
             }
-            let Some(buffer) = self.buffers.pop().or_else(new_buffer) else {
+            let Some(buffer) = self.buffers.pop().or_else(Buffer::new) else {
                 return;
             };
-            let waiting = State::Waiting(self.asked_to, buffer);
+            let start = Start {
+                offset: self.asked_to,
+                lsn: header.lsn_at(self.asked_to),
+                salt: header.salt,
+            };
+            let waiting = State::Waiting(start, buffer);
             let piece = match self.spare.pop() {
                 // The thread may come to it for what it was before, and reads it then.
                 Some(piece) => {
@@ -202,17 +304,10 @@ impl Ahead {
     }
 }
 
-/// A buffer for a piece, if there is memory for it.
-fn new_buffer() -> Option<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(FRONT_LEN + PIECE_LEN).ok()?;
-    buffer.resize(FRONT_LEN + PIECE_LEN, 0);
-    Some(buffer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::segment_header::tests::example;
     use std::io;
     use std::sync::mpsc;
     use std::thread::{self, ThreadId};
@@ -273,10 +368,38 @@ mod tests {
         100 + number * PIECE_LEN as u64
     }
 
-    fn assert_is_piece(buffer: &[u8], offset: u64) {
-        assert_eq!(buffer.len(), FRONT_LEN + PIECE_LEN);
+    fn assert_is_piece(buffer: &Buffer, offset: u64) {
+        assert_eq!(buffer.bytes.len(), FRONT_LEN + PIECE_LEN);
         let is_right = |(at, &byte): (usize, &u8)| byte == byte_at(offset + at as u64);
-        assert!(buffer[FRONT_LEN..].iter().enumerate().all(is_right));
+        assert!(buffer.bytes[FRONT_LEN..].iter().enumerate().all(is_right));
+    }
+
+    /// A buffer with frames of these payloads, each of bytes of their own, from `at` of the piece on.
+    fn of_frames(start: Start, mut at: usize, lens: &[usize]) -> (Buffer, Vec<Sum>) {
+        let mut buffer = Buffer::new().unwrap();
+        let mut sums = Vec::new();
+        for (number, &len) in lens.iter().enumerate() {
+            let payload = vec![u8::try_from(number % 255).unwrap(); len];
+            let lsn = Lsn(start.lsn.0 + at as u64);
+            let frame = FrameHeader {
+                payload_len: u32::try_from(len).unwrap(),
+                salt: start.salt,
+                lsn,
+                ..frame::tests::example()
+            };
+            let begin = FRONT_LEN + at + frame::HEADER_LEN;
+            let encoded = frame.encode();
+            let bytes = encoded.iter().chain(&payload);
+            for (to, &byte) in buffer.bytes.iter_mut().skip(FRONT_LEN + at).zip(bytes) {
+                *to = byte;
+            }
+            if len <= SUMMED_LEN_MAX && begin + len <= buffer.bytes.len() {
+                let crc = crc32(&payload);
+                sums.push(Sum { begin, len, crc });
+            }
+            at += usize::try_from(frame.frame_len()).unwrap();
+        }
+        (buffer, sums)
     }
 
     #[test]
@@ -285,13 +408,13 @@ mod tests {
         let mut ahead = Ahead::asking(0);
         let end = nth(6) + 5;
         for number in 0..6 {
-            ahead.ask(&file, nth(number), end);
+            ahead.ask(&file, &example(), nth(number), end);
             assert!(ahead.asked_for.len() == PIECES.min(6 - usize::try_from(number).unwrap()));
             let piece = ahead.take(file.as_ref(), nth(number)).unwrap();
             assert_is_piece(&piece, nth(number));
             ahead.give_back(piece);
         }
-        ahead.ask(&file, nth(6), end);
+        ahead.ask(&file, &example(), nth(6), end);
         assert!(ahead.asked_for.is_empty() && ahead.buffers.is_empty());
         assert_eq!(ahead.in_vain, 0);
     }
@@ -301,12 +424,12 @@ mod tests {
         let file: Arc<dyn File> = Arc::new(Told::default());
         let mut ahead = Ahead::asking(0);
         for _ in 0..IN_VAIN_MAX {
-            ahead.ask(&file, nth(0), LEN);
+            ahead.ask(&file, &example(), nth(0), LEN);
             assert!(!ahead.asked_for.is_empty());
             assert!(ahead.take(file.as_ref(), nth(0) + 1).is_none());
             assert!(ahead.asked_for.is_empty());
         }
-        ahead.ask(&file, nth(0), LEN);
+        ahead.ask(&file, &example(), nth(0), LEN);
         assert!(ahead.asked_for.is_empty());
     }
 
@@ -317,7 +440,7 @@ mod tests {
             ..Told::default()
         });
         let mut ahead = Ahead::asking(0);
-        ahead.ask(&file, nth(0), LEN);
+        ahead.ask(&file, &example(), nth(0), LEN);
         for number in 0..2 {
             let piece = ahead.take(file.as_ref(), nth(number));
             assert_is_piece(&piece.unwrap(), nth(number));
@@ -335,7 +458,7 @@ mod tests {
         });
         let file: Arc<dyn File> = told.clone();
         let mut ahead = Ahead::asking(0);
-        ahead.ask(&file, nth(0), LEN);
+        ahead.ask(&file, &example(), nth(0), LEN);
         let mut readers = told.readers.lock().unwrap();
         while readers.is_empty() {
             readers = told.begun.wait(readers).unwrap();
@@ -357,5 +480,51 @@ mod tests {
         assert_ne!(readers[0].1, readers[1].1);
         let second = ahead.take(file.as_ref(), nth(1)).unwrap();
         assert_is_piece(&second, nth(1));
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_small_payloads_that_lie_in_the_piece_whole() {
+        let start = Start {
+            offset: 1 << 16,
+            lsn: Lsn((1 << 20) + 4),
+            salt: 2,
+        };
+        let mut lens = vec![0, 3, SUMMED_LEN_MAX, SUMMED_LEN_MAX + 1, 60_000];
+        lens.extend([256; 1000]);
+        let (mut buffer, expected) = of_frames(start, 132, &lens);
+        buffer.sum(start);
+        assert_eq!(buffer.sums, expected);
+        assert!(expected.len() > 500 && expected.len() < 1000);
+        let others = [
+            Start { salt: 3, ..start },
+            Start {
+                lsn: Lsn(start.lsn.0 + 8),
+                ..start
+            },
+        ];
+        for other in others {
+            buffer.sum(other);
+            assert!(buffer.sums.is_empty(), "of another place: {other:?}");
+        }
+        let (mut far, _) = of_frames(start, SEARCHED_LEN + 4, &[256]);
+        far.sum(start);
+        assert!(far.sums.is_empty());
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_end_the_search_for_checksums() {
+        let start = Start {
+            offset: 0,
+            lsn: Lsn(4096),
+            salt: 2,
+        };
+        for len in [PIECE_LEN, 1 << 31, u32::MAX as usize] {
+            let (mut buffer, expected) = of_frames(start, 0, &[256, 256]);
+            let second = FRONT_LEN + 256 + frame::HEADER_LEN;
+            let len = u32::try_from(len).unwrap().to_le_bytes();
+            buffer.bytes[second + 8..second + 12].copy_from_slice(&len);
+            buffer.sum(start);
+            assert_eq!(buffer.sums, expected[..1]);
+        }
     }
 }

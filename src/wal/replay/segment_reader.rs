@@ -14,7 +14,7 @@
 //!                         ^window_offset   ^offset (next frame)
 //! ```
 
-use super::read_ahead::{Ahead, FRONT_LEN, PIECE_LEN};
+use super::read_ahead::{Ahead, Buffer, Sum, FRONT_LEN, PIECE_LEN};
 use crate::error::{Error, Place, Result};
 use crate::format::checksum::crc32;
 use crate::format::frame::{FrameHeader, HEADER_LEN, PAYLOAD_LEN_MAX};
@@ -98,6 +98,8 @@ struct Window {
     /// Those from `begin` to `end` were read.
     begin: usize,
     end: usize,
+    /// Checksums of payloads in `bytes`, in order, if it is a piece that was read ahead.
+    sums: Vec<Sum>,
     /// If set, this is the window, and nothing was read.
     mapped: Option<Mapping>,
 }
@@ -116,6 +118,15 @@ impl Window {
         self.end.saturating_sub(self.begin)
     }
 
+    /// The checksums that are known of payloads from `at` on, and where the window begins for them.
+    fn sums_from(&self, at: usize) -> (&[Sum], usize) {
+        if self.mapped.is_some() {
+            return (&[], 0);
+        }
+        let passed = self.sums.partition_point(|sum| sum.begin < self.begin + at);
+        (self.sums.get(passed..).unwrap_or_default(), self.begin)
+    }
+
     /// Forgets the bytes from `len` on.
     fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.begin.saturating_add(len));
@@ -131,6 +142,7 @@ impl Window {
     /// Forgets the bytes before `at`, and all that are mapped.
     fn drop_front(&mut self, at: usize) {
         self.mapped = None;
+        self.sums.clear();
         let left = self.len().saturating_sub(at);
         if left > 0 && self.begin + at > 0 {
             let begin = self.begin + at;
@@ -152,14 +164,17 @@ impl Window {
 
     /// Goes over to a piece that was read ahead, which follows the window; what the window has from
     /// `at` on comes before it, if it is no more than fits there. Gives the buffer that was used before.
-    fn go_over(&mut self, at: usize, mut piece: Vec<u8>) -> Vec<u8> {
+    fn go_over(&mut self, at: usize, mut piece: Buffer) -> Buffer {
         let left = self.as_slice().get(at..).unwrap_or_default();
         let begin = FRONT_LEN.saturating_sub(left.len());
-        if let Some(front) = piece.get_mut(begin..FRONT_LEN) {
+        if let Some(front) = piece.bytes.get_mut(begin..FRONT_LEN) {
             front.copy_from_slice(left);
         }
-        (self.begin, self.end) = (begin, piece.len());
-        std::mem::replace(&mut self.bytes, piece)
+        (self.begin, self.end) = (begin, piece.bytes.len());
+        Buffer {
+            bytes: std::mem::replace(&mut self.bytes, piece.bytes),
+            sums: std::mem::replace(&mut self.sums, piece.sums),
+        }
     }
 }
 
@@ -191,6 +206,9 @@ pub(crate) struct FramesInWindow<'a> {
     window: &'a [u8],
     /// Where the next frame begins in the window.
     at: usize,
+    /// Checksums of payloads, from there on, and where the window begins for them.
+    sums: &'a [Sum],
+    sums_base: usize,
     place: Bookmark,
 }
 
@@ -217,7 +235,12 @@ impl<'a> FramesInWindow<'a> {
         let len = usize::try_from(header.frame_len()).ok()?;
         let payload_len = header.payload_len as usize;
         let payload = bytes.get(..len)?.get(HEADER_LEN..)?.get(..payload_len)?;
-        (crc32(payload) == header.payload_crc).then_some(NextFrame {
+        let begin = self.sums_base + self.at + HEADER_LEN;
+        let computed = match self.sums.first() {
+            Some(sum) if sum.begin == begin && sum.len == payload_len => sum.crc,
+            _ => crc32(payload),
+        };
+        (computed == header.payload_crc).then_some(NextFrame {
             header,
             payload,
             payload_begin: self.at + HEADER_LEN,
@@ -230,6 +253,12 @@ impl<'a> FramesInWindow<'a> {
     #[inline]
     pub(crate) fn accept(&mut self, frame: &NextFrame<'_>) {
         self.at += frame.len;
+        while let [passed, rest @ ..] = self.sums {
+            if passed.begin >= self.sums_base + self.at {
+                break;
+            }
+            self.sums = rest;
+        }
         self.place.offset += frame.len as u64;
         self.place.link = frame.header_crc;
     }
@@ -368,10 +397,14 @@ impl SegmentReader {
     /// The frames that lie in the window from the next one on.
     pub(crate) fn frames_in_window(&self) -> Option<FramesInWindow<'_>> {
         let at = self.offset.checked_sub(self.window_offset)?;
+        let at = usize::try_from(at).ok()?;
+        let (sums, sums_base) = self.window.sums_from(at);
         Some(FramesInWindow {
             segment: &self.header,
             window: self.window(),
-            at: usize::try_from(at).ok()?,
+            at,
+            sums,
+            sums_base,
             place: self.bookmark(),
         })
     }
@@ -566,7 +599,7 @@ impl SegmentReader {
         };
         if self.read_count >= WINDOWS_ALONE {
             let behind = self.window_offset + self.window.len() as u64;
-            ahead.ask(&self.file, behind, end);
+            ahead.ask(&self.file, &self.header, behind, end);
         }
     }
 
@@ -585,5 +618,31 @@ impl SegmentReader {
         self.mapped = self.window.mapped.is_some();
         self.window_offset = begin;
         self.mapped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_known_behind_a_place_until_the_bytes_move() {
+        let sum_at = |begin| Sum {
+            begin,
+            len: 8,
+            crc: 1,
+        };
+        let sums = [100, 200].map(|at| sum_at(FRONT_LEN + at));
+        let piece = Buffer {
+            bytes: vec![0; FRONT_LEN + PIECE_LEN],
+            sums: sums.to_vec(),
+        };
+        let mut window = Window::default();
+        window.go_over(0, piece);
+        assert_eq!(window.sums_from(0), (&sums[..], FRONT_LEN));
+        assert_eq!(window.sums_from(100), (&sums[..], FRONT_LEN));
+        assert_eq!(window.sums_from(101), (&sums[1..], FRONT_LEN));
+        window.drop_front(50);
+        assert!(window.sums_from(0).0.is_empty());
     }
 }
