@@ -4,17 +4,14 @@
 //! A page that is not in the table costs whoever looks at it a fault, which takes longer than to read an
 //! event. To enter what is in memory takes the processor only, and nothing is read from the disk for it.
 
-use super::mapping::Mapped;
+use super::mapping::{Mapped, WINDOW_LEN};
 use super::{RealFile, FORK_COUNT, PAGE_LEN};
 use crate::worker::{self, Worker};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Part of a mapping whose pages are entered together: as much as the kernel enters with a page that it is
-/// asked for, of what is in memory already.
-const WINDOW_LEN: usize = 64 << 10;
 /// Windows that the thread looks at together.
 const WINDOWS_TOGETHER: usize = 16;
 /// So many windows are entered one by one before the thread is asked to enter the rest: who reads a few
@@ -33,6 +30,8 @@ pub(super) struct PagedMapping {
     entered: Box<[AtomicU64]>,
     /// How many were entered by who reads.
     entered_alone: AtomicUsize,
+    /// The thread was asked to enter the rest, and has not come to the end of it.
+    is_underway: AtomicBool,
 }
 
 impl PagedMapping {
@@ -44,6 +43,7 @@ impl PagedMapping {
             file,
             entered: (0..words).map(|_| AtomicU64::new(0)).collect(),
             entered_alone: AtomicUsize::new(0),
+            is_underway: AtomicBool::new(false),
         })
     }
 
@@ -54,37 +54,42 @@ impl PagedMapping {
     /// Enters the page at `offset` into the page table, if nothing was read around it before, and with it
     /// those of its window that are in memory already. A call for it takes less than a fault, and lets
     /// what is announced be fetched: a processor fetches nothing from a page that it doesn't find.
-    pub(super) fn enter(self: &Arc<Self>, offset: usize) {
-        if offset >= self.mapped.len() || !self.claim(offset / WINDOW_LEN) {
-            return;
+    ///
+    /// False: it is left to the thread, which is at work and would be kept from it. Until it has entered the
+    /// page, to read it by a call takes less than to enter it.
+    pub(super) fn enter(self: &Arc<Self>, offset: usize) -> bool {
+        let window = offset / WINDOW_LEN;
+        if offset >= self.mapped.len() || self.is_entered(window) {
+            return true;
         }
-        self.enter_page(offset - offset % PAGE_LEN);
+        if self.is_underway.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !self.claim(window) {
+            return true;
+        }
+        self.mapped.enter_page(offset - offset % PAGE_LEN);
         let before = self.entered_alone.fetch_add(1, Ordering::Relaxed);
         if before + 1 == ENTERED_ALONE && worker::is_worth_it() {
             let fork_count = FORK_COUNT.load(Ordering::Relaxed);
-            ENTERER.ask(fork_count, Arc::downgrade(self), |_| false);
+            self.is_underway.store(true, Ordering::Relaxed);
+            if !ENTERER.ask(fork_count, Arc::downgrade(self), |_| false) {
+                self.is_underway.store(false, Ordering::Relaxed);
+            }
         }
+        true
+    }
+
+    fn is_entered(&self, window: usize) -> bool {
+        let word = self.entered.get(window / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (window % 64)) != 0)
     }
 
     /// Whether this window was entered by nobody before; from now on it was.
     fn claim(&self, window: usize) -> bool {
         let bit = 1 << (window % 64);
-        // Looked at first, since most windows were entered.
-        self.entered.get(window / 64).is_some_and(|word| {
-            word.load(Ordering::Relaxed) & bit == 0
-                && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
-        })
-    }
-
-    /// `at`, where a page begins, is inside of the mapping.
-    fn enter_page(&self, at: usize) {
-        // SAFETY: the page is one of the mapping, and `at` is where it begins. The call reads it into the
-        // page table, and gives an error instead of a signal where that fails; then whoever reads the
-        // page learns of it.
-        unsafe {
-            let address = self.mapped.address().add(at).cast();
-            libc::madvise(address, PAGE_LEN, libc::MADV_POPULATE_READ);
-        }
+        let word = self.entered.get(window / 64);
+        word.is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
     }
 
     /// Enters those of some windows that are in memory; false if there are none from `first` on, or it can't
@@ -96,7 +101,7 @@ impl PagedMapping {
                 return false;
             }
             match self.is_in_memory(begin) {
-                Ok(true) if self.claim(window) => self.enter_page(begin),
+                Ok(true) if self.claim(window) => self.mapped.enter_page(begin),
                 Ok(_) => {}
                 Err(_) => return false,
             }
@@ -134,6 +139,9 @@ fn enter_rest(mapping: &Weak<PagedMapping>) {
         .is_some_and(|mapping| mapping.enter_some(first))
     {
         first += WINDOWS_TOGETHER;
+    }
+    if let Some(mapping) = mapping.upgrade() {
+        mapping.is_underway.store(false, Ordering::Relaxed);
     }
 }
 
@@ -202,6 +210,23 @@ mod tests {
     }
 
     #[test]
+    fn while_the_thread_is_at_work_nobody_else_enters_anything() {
+        let (paged, _) = paged();
+        if !is_told(&paged) {
+            return;
+        }
+        assert!(paged.enter(WINDOW_LEN));
+        paged.is_underway.store(true, Ordering::Relaxed);
+        assert!(paged.enter(WINDOW_LEN + 1), "it was entered before");
+        assert!(!paged.enter(0));
+        assert_eq!(entered(&paged), 1);
+        enter_rest(&Arc::downgrade(&paged));
+        assert!(paged.enter(0));
+        assert_eq!(entered(&paged), WINDOWS);
+        assert!(!paged.is_underway.load(Ordering::Relaxed));
+    }
+
+    #[test]
     fn what_is_not_in_memory_is_left_to_who_needs_it() {
         let (paged, file) = paged();
         if !is_told(&paged) {
@@ -216,9 +241,10 @@ mod tests {
             println!("skipped: this file system keeps its files in memory");
             return;
         }
+        paged.is_underway.store(true, Ordering::Relaxed);
         enter_rest(&Arc::downgrade(&paged));
         assert_eq!(entered(&paged), 0);
-        paged.enter(WINDOW_LEN);
+        assert!(paged.enter(WINDOW_LEN));
         assert_eq!(entered(&paged), 1);
         assert!(paged.is_in_memory(WINDOW_LEN).unwrap(), "it was read");
     }
