@@ -5,8 +5,10 @@
 mod differential;
 
 use differential::compare_with_python;
-use duralog::{Durability, EntryKind, OpenHow, Record, SyncMode, Wal, WalOptions};
+use duralog::vfs::sim::{Call, SimDisk};
+use duralog::{Cursor, Durability, EntryKind, OpenHow, Record, SyncMode, Wal, WalOptions};
 use std::path::Path;
+use std::sync::Arc;
 
 fn all(wal: &Wal, after: u64) -> Vec<(u64, Vec<u8>, Vec<u8>)> {
     let mut cursor = wal.cursor(after).unwrap();
@@ -172,4 +174,65 @@ fn a_checkpoint_is_found_again() {
     assert_eq!(all(&wal, 0).len(), 2);
     drop(wal);
     compare_with_python(&[path]);
+}
+
+/// A log on a simulated disk, with a writer and somebody who follows it.
+fn followed() -> (SimDisk, Wal, Wal, Cursor) {
+    let disk = SimDisk::new(1);
+    let writer = open_on(&disk, OpenHow::CreateIfAbsent);
+    writer.append(put("a", "1"), Durability::AsOpened).unwrap();
+    let reader = open_on(&disk, OpenHow::ReadOnly);
+    let mut cursor = reader.cursor(0).unwrap();
+    assert_eq!(next_seqs(&mut cursor), [1]);
+    (disk, writer, reader, cursor)
+}
+
+fn open_on(disk: &SimDisk, how: OpenHow) -> Wal {
+    let options = WalOptions {
+        how,
+        ..WalOptions::default()
+    };
+    Wal::open_on(Arc::new(disk.clone()), "/log", &options).unwrap()
+}
+
+fn next_seqs(cursor: &mut Cursor) -> Vec<u64> {
+    std::iter::from_fn(|| cursor.next().unwrap().map(|entry| entry.seq)).collect()
+}
+
+#[test]
+fn who_follows_a_log_opens_no_file_to_learn_that_there_is_nothing_new() {
+    let (disk, writer, _reader, mut cursor) = followed();
+    let opened_at_the_end = |cursor: &mut Cursor| {
+        // The first look finds out who writes, the second opens what it needs then.
+        assert!(next_seqs(cursor).is_empty());
+        assert!(next_seqs(cursor).is_empty());
+        disk.reset_counts();
+        assert!(next_seqs(cursor).is_empty());
+        let counts = disk.counts();
+        assert!(counts.of(Call::Lock) > 0, "it did look");
+        counts.of(Call::Open)
+    };
+    assert_eq!(opened_at_the_end(&mut cursor), 0, "beside a writer");
+    writer.append(put("b", "2"), Durability::AsOpened).unwrap();
+    assert_eq!(next_seqs(&mut cursor), [2]);
+    writer.close().unwrap();
+    assert_eq!(opened_at_the_end(&mut cursor), 0, "without a writer");
+    let writer = open_on(&disk, OpenHow::MustExist);
+    writer.append(put("c", "3"), Durability::AsOpened).unwrap();
+    assert_eq!(next_seqs(&mut cursor), [3]);
+    assert_eq!(opened_at_the_end(&mut cursor), 0, "beside another writer");
+}
+
+#[test]
+fn who_follows_a_log_goes_on_when_the_files_that_may_be_lost_were_made_anew() {
+    let (disk, writer, _reader, mut cursor) = followed();
+    writer.close().unwrap();
+    assert!(next_seqs(&mut cursor).is_empty());
+    disk.remove("/log/LOCK").unwrap();
+    disk.remove("/log/tail").unwrap();
+    let writer = open_on(&disk, OpenHow::MustExist);
+    for seq in 2..5 {
+        writer.append(put("b", "2"), Durability::AsOpened).unwrap();
+        assert_eq!(next_seqs(&mut cursor), [seq]);
+    }
 }

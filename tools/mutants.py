@@ -87,6 +87,7 @@ IN_PLACE = "src/vfs/os/in_place.rs"
 PAGE_TABLE = "src/vfs/os/page_table.rs"
 FRAME = "src/format/frame.rs"
 WAL = "src/wal/mod.rs"
+WATCH = "src/wal/view/watch.rs"
 SEQUENCER = "src/eventstore/sequencer.rs"
 DECIDE = "src/eventstore/decide.rs"
 VERDICT = "src/eventstore/sequencer/verdict.rs"
@@ -130,7 +131,12 @@ LOG_MUTANTS = (
     Mutant("place is not compared", READER, "header.lsn == segment.lsn_at(self.offset)", "true"),
     Mutant("header checksum is not compared", FRAME, "if crc32(&bytes[4..]) != header_crc {", "if false {"),
     Mutant("payload checksum is not compared", READER, "if computed != header.payload_crc {", "if false {"),
-    Mutant("payload checksum is not compared in pages", READER, "(crc32(payload) == header.payload_crc).then_some", "true.then_some"),
+    Mutant("payload checksum is not compared in pages", READER, "(computed == header.payload_crc).then_some", "true.then_some"),
+    Mutant("a checksum computed ahead is believed to be right", READER, "sum.len == payload_len => sum.crc,", "sum.len == payload_len => header.payload_crc,"),
+    Mutant("checksums computed ahead stay when the bytes move", READER, "        self.sums.clear();\n", ""),
+    Mutant("checksums are computed ahead of payloads that the piece cuts", READ_AHEAD, "and_then(|rest| rest.get(..len)) else {", "map(|rest| rest.get(..len).unwrap_or(rest)) else {"),
+    Mutant("checksums are computed ahead of what stands elsewhere", FRAME, "(get_u32(bytes, 20) == salt && get_u64(bytes, 24) == lsn.0).then(", "(get_u32(bytes, 20) == salt).then("),
+    Mutant("who follows a log opens its small files each time", WATCH, "                self.kept()[which] = Some(Arc::clone(&file));\n", ""),
     Mutant("number of a whole batch is not compared in pages", STRUCTURE, "            && header.first_seq == self.next_seq\n", ""),
     Mutant("whole batch in pages begins inside another", STRUCTURE, "            && self.open.is_none();", ";"),
     Mutant("records of a whole batch need not fill it in pages", PAGE, "records.put(&mut rows, base) == Some(frame.payload.len())", "records.put(&mut rows, base).is_some()"),
@@ -154,6 +160,8 @@ LOG_MUTANTS = (
     Mutant("leader of the store who goes on forgets whom he is to wake", SEQUENCER, "                    self.done[place_of(number)].notify_all();\n", ""),
     Mutant("who is left for later waits for the wrong turn", SEQUENCER, "turn_number = turn_number.max(queue.turn.saturating_sub(1));", "turn_number = turn_number.max(0);"),
     Mutant("pages are entered from the disk", PAGE_TABLE, "Ok(true) if self.claim(window)", "Ok(_) if self.claim(window)"),
+    Mutant("what the thread is at is entered by others", PAGE_TABLE, "        if self.is_underway.load(Ordering::Relaxed) {\n            return false;\n        }\n", ""),
+    Mutant("the thread is at work for ever", PAGE_TABLE, "        mapping.is_underway.store(false, Ordering::Relaxed);\n", "        let _ = mapping;\n"),
     Mutant("the rest of a mapping is entered for who reads little", PAGE_TABLE, "if before + 1 == ENTERED_ALONE", "if before + 1 == ENTERED_ALONE.min(1)"),
     Mutant("leaders pass who looks at the writer", COMMITTER, "        drop(self.looking());\n", ""),
     Mutant("small group flies beside large ones", STATE, "in_flight < FEW_BATCHES || ", "in_flight < usize::MAX || "),

@@ -123,6 +123,11 @@ pub trait File: Send + Sync + fmt::Debug {
     fn lock(&self, _lock: FileLock) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Whether others keep everybody out by a lock on the whole file, as [`Vfs::lock`] and
+    /// [`FileLock::Exclusive`] do. `Unsupported` where there are no locks.
+    fn is_locked(&self) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Maps `len` bytes at `offset`, a multiple of [`MAP_UNIT`], for reading. `Unsupported` where
     /// there are no mappings.
     fn map(&self, _offset: u64, _len: usize) -> io::Result<os::Mapping> {
@@ -211,8 +216,6 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// Takes the writer's lock on `path` (made if absent) without waiting, and writes `holder`
     /// into it for others to read.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome>;
-    /// Who holds the writer's lock now, if anyone does.
-    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
     /// Maps the first 4096 bytes of `path` (made and filled with zeros if absent or shorter),
     /// shared and writable.
     fn map_shared(&self, path: &Path) -> io::Result<Arc<dyn SharedPage>>;

@@ -21,6 +21,7 @@ pub(crate) use event_fd::EventFd;
 pub use mapping::Mapping;
 
 use super::{DirEntry, File, FileLock, LockOutcome, OpenMode, SharedPage, Vfs, Window};
+use crate::sync::OnceLock;
 use mapping::MappedFile;
 use once_cell::sync::Lazy;
 use page::MappedPage;
@@ -30,7 +31,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Length of the tail page, and of every other.
@@ -167,6 +168,10 @@ impl File for RealFile {
         locks::set(&self.0, kind)
     }
 
+    fn is_locked(&self) -> io::Result<bool> {
+        locks::is_locked(&self.0)
+    }
+
     fn map(&self, offset: u64, len: usize) -> io::Result<Mapping> {
         Mapping::new(&self.0, offset, len)
     }
@@ -280,14 +285,6 @@ impl Vfs for RealDisk {
             open_regular(path, &mut open_mode(OpenMode::Create))?,
             holder,
         )
-    }
-
-    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
-        match open_regular(path, &mut open_mode(OpenMode::Read)) {
-            Ok(file) => locks::holder(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn map_shared(&self, path: &Path) -> io::Result<Arc<dyn SharedPage>> {

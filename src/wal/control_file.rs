@@ -40,7 +40,12 @@ pub(crate) fn read_control(vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFoun
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ControlFound::lost()),
         Err(error) => return Err(Error::io("open", &path, error)),
     };
-    read_slots(layout, |slot, bytes| read_slot(file.as_ref(), slot, bytes))
+    read_control_in(file.as_ref(), layout)
+}
+
+/// The same if the file is open.
+pub(crate) fn read_control_in(file: &dyn File, layout: &Layout) -> Result<ControlFound> {
+    read_slots(layout, |slot, bytes| read_slot(file, slot, bytes))
 }
 
 /// The same for who takes what there is: what can't be read is taken for damaged.

@@ -6,9 +6,10 @@
 
 mod look;
 mod salvage;
+mod watch;
 
 use super::layout::{segment_name, Layout};
-use super::recovery::judge::{read_tail_page, Extent};
+use super::recovery::judge::{decode_tail, Extent};
 use super::replay::rebuild::DamagedHeader;
 use super::replay::segment_reader::SegmentReader;
 use super::report::RecoveryReport;
@@ -18,10 +19,11 @@ use crate::format::segment_header::SegmentHeader;
 use crate::lsn::{Lsn, Seq};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::vfs::{OpenMode, Vfs};
-use look::{look, writer_is_live};
+use look::look;
 pub(crate) use salvage::Salvaged;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use watch::Watch;
 
 /// Where reading ends.
 #[derive(Clone, Debug)]
@@ -74,6 +76,8 @@ struct State {
     control_generation: u64,
     /// Whether a writer was live then (readers only).
     writer_live: bool,
+    /// What it was last looked at through (readers only).
+    watch: Arc<Watch>,
 }
 
 /// See the module.
@@ -119,6 +123,7 @@ impl LogView {
                 truncated_seq,
                 control_generation: 0,
                 writer_live: true,
+                watch: Arc::default(),
             }),
         }
     }
@@ -293,19 +298,21 @@ impl LogView {
         if !self.read_only {
             return Ok(());
         }
-        let live = writer_is_live(self.vfs.as_ref(), &self.layout)?;
-        let (was_live, generation, last, log_id) = {
+        let (watch, was_live, generation, last, log_id) = {
             let state = self.state();
             let last = state.segments.last_key_value();
             (
+                Arc::clone(&state.watch),
                 state.writer_live,
                 state.control_generation,
                 last.map_or(0, |(number, _)| *number),
                 last.map_or([0; 16], |(_, header)| header.log_id),
             )
         };
+        let (vfs, layout) = (self.vfs.as_ref(), &self.layout);
+        let live = watch.writer_is_live(vfs, layout)?;
         if live && was_live {
-            let page = read_tail_page(self.vfs.as_ref(), &self.layout, &log_id);
+            let page = decode_tail(vfs, watch.tail(vfs, layout), &log_id);
             if let Some(page) = page.filter(|page| page.segment_number == last) {
                 let mut state = self.state();
                 state.end.lsn = state.end.lsn.max(page.acknowledged_lsn);
@@ -314,12 +321,12 @@ impl LogView {
             }
         }
         if !live && !was_live {
-            let control = super::control_file::read_control(self.vfs.as_ref(), &self.layout)?;
+            let control = watch.control(vfs, layout)?;
             if generation == control.newest.map_or(0, |newest| newest.generation) {
                 return Ok(());
             }
         }
-        let (fresh, _) = look(self.vfs.as_ref(), &self.layout, self.extent)?;
+        let (fresh, _) = look(vfs, layout, self.extent)?;
         let mut state = self.state();
         // A live writer's marks only grow; a slower look must not take a faster one back.
         if !(fresh.writer_live && state.writer_live && fresh.end.lsn < state.end.lsn) {
@@ -334,7 +341,8 @@ impl LogView {
         if !self.read_only {
             return Ok(());
         }
-        let control = super::control_file::read_control(self.vfs.as_ref(), &self.layout)?;
+        let watch = Arc::clone(&self.state().watch);
+        let control = watch.control(self.vfs.as_ref(), &self.layout)?;
         if let Some(control) = control.newest {
             let mut state = self.state();
             state.truncated_seq = state.truncated_seq.max(control.truncated_seq);

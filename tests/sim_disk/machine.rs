@@ -51,7 +51,10 @@ fn files_are_opened_as_the_modes_say() {
 #[test]
 fn the_lock_is_exclusive_and_names_its_holder() {
     let disk = SimDisk::new(1);
-    assert_eq!(disk.lock_holder(&path("LOCK")).unwrap(), None);
+    let is_locked = |disk: &SimDisk| {
+        let file = disk.open(&path("LOCK"), OpenMode::Read);
+        file.unwrap().is_locked().unwrap()
+    };
     let LockOutcome::Acquired(guard) = disk.lock(&path("LOCK"), "process 1").unwrap() else {
         panic!("the lock was free");
     };
@@ -59,16 +62,13 @@ fn the_lock_is_exclusive_and_names_its_holder() {
         panic!("the lock was taken");
     };
     assert_eq!(holder, "process 1");
-    assert_eq!(
-        disk.lock_holder(&path("LOCK")).unwrap().as_deref(),
-        Some("process 1")
-    );
+    assert!(is_locked(&disk));
     assert_eq!(disk.read_file("/LOCK").unwrap(), b"process 1");
     // A crash leaves none.
     let booted = SimDisk::from_image(&disk.image(), 1);
-    assert_eq!(booted.lock_holder(&path("LOCK")).unwrap(), None);
+    assert!(!is_locked(&booted));
     drop(guard);
-    assert_eq!(disk.lock_holder(&path("LOCK")).unwrap(), None);
+    assert!(!is_locked(&disk));
     assert!(matches!(
         disk.lock(&path("LOCK"), "process 2").unwrap(),
         LockOutcome::Acquired(_)

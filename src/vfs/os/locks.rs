@@ -35,15 +35,6 @@ pub(super) fn take(mut file: fs::File, holder: &str) -> io::Result<LockOutcome> 
     Ok(LockOutcome::Acquired(Box::new(guard)))
 }
 
-/// Who has the lock, if anyone has.
-pub(super) fn holder(mut file: fs::File) -> io::Result<Option<String>> {
-    if !is_locked(&file)? {
-        return Ok(None);
-    }
-    let id = lock_id(&file.metadata()?);
-    Ok(Some(describe_holder(&mut file, id)))
-}
-
 /// Takes the lock (`F_WRLCK`, or `F_RDLCK` beside others) without waiting, or gives it up (`F_UNLCK`);
 /// false if someone else has it.
 pub(super) fn set(file: &fs::File, kind: libc::c_int) -> io::Result<bool> {
@@ -60,8 +51,8 @@ pub(super) fn set(file: &fs::File, kind: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// Whether anyone has the lock.
-fn is_locked(file: &fs::File) -> io::Result<bool> {
+/// Whether anyone else has the lock.
+pub(super) fn is_locked(file: &fs::File) -> io::Result<bool> {
     // A read lock is asked about, because the file may be open for reading only; it conflicts
     // with the writer's all the same.
     let mut lock = whole_file(libc::F_RDLCK);

@@ -125,10 +125,6 @@ impl Vfs for SimDisk {
         })
     }
 
-    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
-        self.machine().lock_holder(&normal(path)?)
-    }
-
     fn map_shared(&self, path: &Path) -> io::Result<Arc<dyn SharedPage>> {
         let inode = self.machine().map_shared(&normal(path)?)?;
         Ok(Arc::new(SimPage {
@@ -220,6 +216,10 @@ impl File for SimFile {
 
     fn overwrites_in_place(&self) -> bool {
         !self.disk.machine().copy_on_write
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        self.disk.machine().is_locked(self.inode, &self.path)
     }
 
     fn window(&self, offset: u64, len: usize) -> io::Result<Window> {

@@ -63,13 +63,9 @@ impl Machine {
         self.locks.clear();
     }
 
-    pub(super) fn lock_holder(&mut self, path: &str) -> io::Result<Option<String>> {
+    pub(super) fn is_locked(&mut self, inode: usize, path: &str) -> io::Result<bool> {
         report(self.admit_or_fail(Call::Lock, &[path])?)?;
-        match self.find(path) {
-            Ok(inode) => Ok(self.locks.get(&inode).map(|lock| lock.holder.clone())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(self.locks.contains_key(&inode))
     }
 
     pub(super) fn map_shared(&mut self, path: &str) -> io::Result<usize> {

@@ -6,7 +6,7 @@ use crate::format::frame::{frame_flag, frame_type, FrameHeader, HEADER_LEN};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::tail_page;
 use crate::lsn::{Lsn, Seq};
-use crate::vfs::{read_full_at, OpenMode, Vfs};
+use crate::vfs::{read_full_at, File, OpenMode, Vfs};
 use crate::wal::layout::{segment_name, Layout};
 use crate::wal::replay::segment_reader::{SegmentReader, Step, StopCause};
 use crate::wal::replay::structure::{OpenBatch, Structure};
@@ -489,28 +489,29 @@ fn outside_evidence(vfs: &dyn Vfs, layout: &Layout, survey: &Survey) -> Evidence
     if let Some(control) = survey.control.newest {
         evidence.raise(control.durable_lsn, EvidenceSource::Control);
     }
-    if let Some(page) = read_tail_page(vfs, layout, &survey.log_id()) {
+    let tail = vfs.open(&layout.tail(), OpenMode::Read);
+    let page = tail.ok().and_then(|file| read_tail(file.as_ref()));
+    if let Some(page) = decode_tail(vfs, page, &survey.log_id()) {
         evidence.raise(page.durable_lsn, EvidenceSource::TailPage);
     }
     evidence
 }
 
 /// The bytes of the tail page as they are now. Its loss is no error.
-pub(crate) fn read_tail_bytes(vfs: &dyn Vfs, layout: &Layout) -> Option<Vec<u8>> {
-    let file = vfs.open(&layout.tail(), OpenMode::Read).ok()?;
+pub(crate) fn read_tail(file: &dyn File) -> Option<Vec<u8>> {
     let mut page = vec![0; tail_page::PAGE_LEN];
-    let len = read_full_at(file.as_ref(), 0, &mut page).ok()?;
+    let len = read_full_at(file, 0, &mut page).ok()?;
     page.truncate(len);
     Some(page)
 }
 
-/// The tail page, if it is of this log and this boot.
-pub(crate) fn read_tail_page(
+/// What the tail page says, if it is of this log and this boot.
+pub(crate) fn decode_tail(
     vfs: &dyn Vfs,
-    layout: &Layout,
+    page: Option<Vec<u8>>,
     log_id: &[u8; 16],
 ) -> Option<tail_page::TailPage> {
-    tail_page::decode(&read_tail_bytes(vfs, layout)?, log_id, &vfs.boot_id().ok()?)
+    tail_page::decode(&page?, log_id, &vfs.boot_id().ok()?)
 }
 
 fn conclude(

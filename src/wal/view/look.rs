@@ -5,24 +5,15 @@
 //! end is judged as when the log is opened for writing. Either way the answer must be of one moment,
 //! while files come and go: a look that a writer has disturbed is made again.
 
-use super::{no_log, End, State};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::tail_page;
+use super::{no_log, End, State, Watch};
+use crate::error::{ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::vfs::Vfs;
 use crate::wal::layout::Layout;
-use crate::wal::recovery::judge::{judge, read_tail_bytes, silent, Extent};
+use crate::wal::recovery::judge::{decode_tail, judge, silent, Extent};
 use crate::wal::report::{EvidenceSource, RecoveryReport, Verdict};
 use crate::wal::survey::{survey, Found, Survey};
 use std::sync::Arc;
-
-/// Whether somebody has the log open for writing.
-pub(super) fn writer_is_live(vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
-    let holder = vfs
-        .lock_holder(&layout.lock())
-        .map_err(|error| Error::io("look up lock", &layout.lock(), error))?;
-    Ok(holder.is_some())
-}
 
 /// How often a look is repeated when the writer changes the directory under it.
 const LOOKS_MAX: u32 = 20;
@@ -40,7 +31,8 @@ pub(super) fn look(
             Err(error) => error.kind() == ErrorKind::NotFound && vfs.list(layout.dir()).is_ok(),
             // Or have begun what was not listed: the control file, read after the list, names it.
             Ok((state, report)) => {
-                report.row == "M" && (state.writer_live || writer_is_live(vfs, layout)?)
+                report.row == "M"
+                    && (state.writer_live || state.watch.writer_is_live(vfs, layout)?)
             }
         };
         if !disturbed {
@@ -54,21 +46,16 @@ pub(super) fn look(
 fn look_once(vfs: &dyn Vfs, layout: &Layout, extent: Extent) -> Result<(State, RecoveryReport)> {
     // The mark before the list: segments can only be added between the two, so every segment up
     // to the mark is in the list.
-    let live = writer_is_live(vfs, layout)?;
-    let page = if live {
-        read_tail_bytes(vfs, layout)
-    } else {
-        None
-    };
+    let watch = Watch::default();
+    let live = watch.writer_is_live(vfs, layout)?;
+    let page = if live { watch.tail(vfs, layout) } else { None };
     let found = match survey(vfs, layout)? {
         Found::Log(found) => *found,
         Found::Nothing | Found::Room | Found::Foreign(_) => {
             return Err(no_log(layout));
         }
     };
-    let mark = page
-        .zip(vfs.boot_id().ok())
-        .and_then(|(page, boot_id)| tail_page::decode(&page, &found.log_id(), &boot_id));
+    let mark = decode_tail(vfs, page, &found.log_id());
     let (end, report) = match mark.filter(|_| found.unusable.is_none()) {
         Some(page) => look_at_live(&found, page.acknowledged_lsn),
         None => look_at_end(vfs, layout, &found, live, extent)?,
@@ -79,6 +66,7 @@ fn look_once(vfs: &dyn Vfs, layout: &Layout, extent: Extent) -> Result<(State, R
         truncated_seq: found.truncated_seq,
         segments: found.segments,
         writer_live: live,
+        watch: Arc::new(watch),
     };
     Ok((state, report))
 }

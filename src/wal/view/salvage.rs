@@ -72,6 +72,7 @@ impl LogView {
                 truncated_seq: found.truncated_seq,
                 control_generation: 0,
                 writer_live: false,
+                watch: Arc::default(),
             }),
         };
         Ok((view, report))
