@@ -10,6 +10,7 @@
 use super::catalog::Snapshot;
 use super::index::KeyKind;
 use super::lists::{Matches, Way};
+use super::name::Name;
 use super::replay::KnownRequest;
 use super::request::{Expected, Prepared, PreparedEvent};
 use super::sequencer::Versions;
@@ -87,10 +88,10 @@ pub(super) struct Original {
 
 impl Before<'_> {
     /// Version of a stream.
-    pub(super) fn stream_version(&self, stream: &[u8]) -> Result<u64> {
+    pub(super) fn stream_version(&self, stream: Name<'_>) -> Result<u64> {
         match self.versions.get(stream) {
             Some(version) => Ok(version),
-            None => self.snapshot.stream_version(stream),
+            None => self.snapshot.stream_version(stream.bytes),
         }
     }
 
@@ -158,13 +159,13 @@ impl Before<'_> {
             if *expected == Expected::Any {
                 continue;
             }
-            let stream = request.get(stream);
+            let stream = request.name(stream);
             let version = self.stream_version(stream)?;
             if !expected.holds(version) {
                 conflicts.push(Conflict {
                     kind: ConflictKind::Stream,
                     index,
-                    name: String::from_utf8_lossy(stream).into_owned(),
+                    name: String::from_utf8_lossy(stream.bytes).into_owned(),
                     expected: expected.to_number(),
                     actual: version,
                 });
@@ -223,8 +224,9 @@ impl Before<'_> {
             (*first..)
                 .zip(&request.events)
                 .find_map(|(position, event)| {
-                    let matches = position > after
-                        && query.matches(request.get(&event.event_type), request.tags_of(event));
+                    let event_type = request.name(&event.event_type).bytes;
+                    let tags = request.tags_of(event).map(|tag| tag.bytes);
+                    let matches = position > after && query.matches(event_type, tags);
                     matches.then_some(position)
                 })
         })

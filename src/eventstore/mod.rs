@@ -18,6 +18,7 @@ mod columns;
 mod decide;
 mod index;
 mod lists;
+mod name;
 #[cfg(feature = "ndjson")]
 pub mod ndjson;
 mod published;

@@ -5,6 +5,7 @@
 //! may lead the group that it joins. Position and stream version are not known yet: what stands
 //! before them in an event's record is put there by the leader.
 
+use super::name::Name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::digest::{Digest, DIGEST_LEN};
 use crate::format::event::{
@@ -217,13 +218,20 @@ pub struct AppendReceipt {
     pub batch_id: u64,
 }
 
+/// A name as bytes of [`Prepared::bytes`], with its hash.
+#[derive(Clone, Debug)]
+pub(super) struct PreparedName {
+    range: Range<usize>,
+    hash: u64,
+}
+
 /// An event without its place, as bytes of [`Prepared::bytes`].
 #[derive(Clone, Debug)]
 pub(super) struct PreparedEvent {
-    pub(super) stream: Range<usize>,
+    pub(super) stream: PreparedName,
     /// What follows position and version.
     pub(super) body: Range<usize>,
-    pub(super) event_type: Range<usize>,
+    pub(super) event_type: PreparedName,
     /// Indices in [`Prepared::tags`].
     pub(super) tags: Range<usize>,
     pub(super) flags: u8,
@@ -251,8 +259,8 @@ pub(super) struct PreparedCondition {
 pub(super) struct Prepared {
     pub(super) bytes: Vec<u8>,
     pub(super) events: Vec<PreparedEvent>,
-    pub(super) tags: Vec<Range<usize>>,
-    pub(super) expectations: Vec<(Range<usize>, Expected)>,
+    pub(super) tags: Vec<PreparedName>,
+    pub(super) expectations: Vec<(PreparedName, Expected)>,
     pub(super) conditions: Vec<PreparedCondition>,
     pub(super) side_records: Vec<PreparedSide>,
     pub(super) idempotency_key: Option<(Range<usize>, [u8; DIGEST_LEN])>,
@@ -265,12 +273,16 @@ impl Prepared {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
+    pub(super) fn name(&self, name: &PreparedName) -> Name<'_> {
+        Name::with_hash(self.get(&name.range), name.hash)
+    }
+
     pub(super) fn tags_of(
         &self,
         event: &PreparedEvent,
-    ) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+    ) -> impl ExactSizeIterator<Item = Name<'_>> + Clone {
         let tags = self.tags.get(event.tags.clone()).unwrap_or_default();
-        tags.iter().map(|range| self.get(range))
+        tags.iter().map(|tag| self.name(tag))
     }
 
     /// Checks `request` and encodes what can be encoded.
@@ -290,10 +302,10 @@ impl Prepared {
         }
         prepared.check_ids()?;
         for (index, expectation) in request.expectations.iter().enumerate() {
-            let range = prepared
-                .add_name("stream", expectation.stream, STREAM_LEN_MAX)
+            let stream = prepared
+                .add_stream(expectation.stream)
                 .map_err(|error| named(error, "expectation", index))?;
-            prepared.expectations.push((range, expectation.expected));
+            prepared.expectations.push((stream, expectation.expected));
         }
         prepared.check_expectations()?;
         for (index, condition) in request.conditions.iter().enumerate() {
@@ -357,17 +369,26 @@ impl Prepared {
         Ok(self.add(name.as_bytes()))
     }
 
+    fn add_stream(&mut self, stream: &str) -> Result<PreparedName> {
+        match self.events.last() {
+            // Most batches are for one stream: its name is kept once.
+            Some(last) if self.name(&last.stream).bytes == stream.as_bytes() => {
+                Ok(last.stream.clone())
+            }
+            _ => Ok(PreparedName {
+                range: self.add_name("stream", stream, STREAM_LEN_MAX)?,
+                hash: Name::new(stream.as_bytes()).hash(),
+            }),
+        }
+    }
+
     fn add_event(&mut self, event: &NewEvent<'_>) -> Result<()> {
         check_len("event_type", event.event_type.len(), 1, NAME_LEN_MAX)?;
         check_len("content_type", event.content_type.len(), 0, NAME_LEN_MAX)?;
         if event.id == Some([0; 16]) {
             return Err(Error::invalid("an id of zeros; give none instead"));
         }
-        let stream = match self.events.last() {
-            // Most batches are for one stream: its name is kept once.
-            Some(last) if self.get(&last.stream) == event.stream.as_bytes() => last.stream.clone(),
-            _ => self.add_name("stream", event.stream, STREAM_LEN_MAX)?,
-        };
+        let stream = self.add_stream(event.stream)?;
         let tags_begin = self.tags.len();
         let mut sorted: Vec<&[u8]> = event.tags.iter().map(|tag| tag.as_bytes()).collect();
         sorted.sort_unstable();
@@ -380,8 +401,9 @@ impl Prepared {
         }
         for tag in &sorted {
             check_len("a tag", tag.len(), 1, NAME_LEN_MAX)?;
+            let hash = Name::new(tag).hash();
             let range = self.add(tag);
-            self.tags.push(range);
+            self.tags.push(PreparedName { range, hash });
         }
         let body = EventBody {
             id: event.id.as_ref(),
@@ -401,6 +423,13 @@ impl Prepared {
         let type_begin = begin
             + if event.id.is_some() { 16 } else { 0 }
             + if event.event_type.len() < 128 { 1 } else { 2 };
+        let event_type = PreparedName {
+            range: type_begin..type_begin + event.event_type.len(),
+            hash: match self.events.last().map(|last| self.name(&last.event_type)) {
+                Some(last) if last.bytes == event.event_type.as_bytes() => last.hash(),
+                _ => Name::new(event.event_type.as_bytes()).hash(),
+            },
+        };
         let record_len = event.stream.len() + body_range.len() + 1 + 2 * 10;
         if record_len > RECORD_LEN_MAX {
             return Err(Error::new(
@@ -412,7 +441,7 @@ impl Prepared {
         self.events.push(PreparedEvent {
             stream,
             body: body_range,
-            event_type: type_begin..type_begin + event.event_type.len(),
+            event_type,
             tags: tags_begin..self.tags.len(),
             flags: body.flags(),
             id: event.id,
@@ -478,7 +507,8 @@ impl Prepared {
         if self.expectations.len() < 2 {
             return Ok(());
         }
-        let mut names: Vec<&[u8]> = self.expectations.iter().map(|(r, _)| self.get(r)).collect();
+        let streams = self.expectations.iter().map(|(stream, _)| stream);
+        let mut names: Vec<&[u8]> = streams.map(|stream| self.name(stream).bytes).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(Error::invalid(format!(
@@ -523,7 +553,7 @@ impl Prepared {
             event::encode_place(&mut place, event.flags, 0, 0);
             record(
                 OP_EVENT,
-                self.get(&event.stream),
+                self.name(&event.stream).bytes,
                 [&place, self.get(&event.body)],
             );
         }

@@ -1,17 +1,16 @@
 //! The memory index: the newest events, in hash tables. It grows by one event at a time and is
 //! written as a run when the catalog finds it large enough.
 //!
-//! It is made to cost little per append: an event whose keys are all known takes a hash lookup for
-//! its stream, its type and each tag (the category is remembered with the stream), and allocates
-//! nothing, but for the doubling of vectors. Positions are kept as u32 relative to the first. The
-//! hasher is that of the standard library, since keys come from outside and must not be able to
-//! choose their buckets.
+//! It is made to cost little per append: an event whose keys are all known takes a lookup for its
+//! stream, its type and each tag (the category is remembered with the stream), whose hashes come with
+//! them, and allocates nothing, but for the doubling of vectors. Positions are kept as u32 relative to
+//! the first.
 
 use super::{KeyKind, Layer, ListHead, Place, Value};
 use crate::error::{Error, ErrorKind, Result};
+use crate::eventstore::name::{self, Name, NameMap};
 use crate::format::event::category_of;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::Hash;
 use std::ops::RangeInclusive;
 
 /// The index of the newest events.
@@ -23,15 +22,15 @@ pub(crate) struct MemoryIndex {
     places: Vec<Place>,
     /// All lists of all kinds; the tables below hold indexes into it.
     lists: Vec<List>,
-    streams: HashMap<Box<[u8]>, Stream>,
-    categories: HashMap<Box<[u8]>, usize>,
-    types: HashMap<Box<[u8]>, usize>,
-    tags: HashMap<Box<[u8]>, usize>,
+    streams: NameMap<Stream>,
+    categories: NameMap<usize>,
+    types: NameMap<usize>,
+    tags: NameMap<usize>,
     /// Relative positions.
     ids: HashMap<[u8; 16], u32>,
-    requests: HashMap<Box<[u8]>, Value>,
-    saved_positions: HashMap<Box<[u8]>, Value>,
-    states: HashMap<Box<[u8]>, Value>,
+    requests: NameMap<Value>,
+    saved_positions: NameMap<Value>,
+    states: NameMap<Value>,
     /// How many values were put, also where one took the place of another.
     values_put: u64,
     /// Bytes behind the pointers in the tables: keys, positions and values.
@@ -111,14 +110,15 @@ impl MemoryIndex {
         &mut self,
         position: u64,
         place: Place,
-        stream: &[u8],
+        stream: impl Into<Name<'t>>,
         stream_version: u64,
-        event_type: &[u8],
-        tags: impl Iterator<Item = &'t [u8]>,
+        event_type: impl Into<Name<'t>>,
+        tags: impl Iterator<Item = impl Into<Name<'t>>>,
         id: Option<&[u8; 16]>,
     ) -> Result<()> {
         let relative = self.check_next(position)?;
-        let known = self.streams.get(stream).copied();
+        let stream = stream.into();
+        let known = name::get(&self.streams, stream).copied();
         if let Some(known) = known {
             let expected = known.first_version + self.slice(known.list).len() as u64;
             if stream_version != expected {
@@ -143,9 +143,9 @@ impl MemoryIndex {
             None => self.add_stream(stream, stream_version, relative),
         }
         let (lists, behind) = (&mut self.lists, &mut self.behind);
-        *behind += add_to(&mut self.types, lists, event_type, relative).1;
+        *behind += add_to(&mut self.types, lists, event_type.into(), relative).1;
         for tag in tags {
-            *behind += add_to(&mut self.tags, lists, tag, relative).1;
+            *behind += add_to(&mut self.tags, lists, tag.into(), relative).1;
         }
         if let Some(id) = id {
             self.ids.insert(*id, relative);
@@ -170,12 +170,13 @@ impl MemoryIndex {
         })
     }
 
-    fn add_stream(&mut self, stream: &[u8], first_version: u64, relative: u32) {
+    fn add_stream(&mut self, stream: Name<'_>, first_version: u64, relative: u32) {
         let lists = &mut self.lists;
-        let (category, more) = add_to(&mut self.categories, lists, category_of(stream), relative);
+        let category = Name::new(category_of(stream.bytes));
+        let (category, more) = add_to(&mut self.categories, lists, category, relative);
         let list = lists.len();
         lists.push(List::One([relative]));
-        self.behind += more + allocation_len(stream.len());
+        self.behind += more + allocation_len(stream.bytes.len());
         let stream_entry = Stream {
             list,
             category,
@@ -195,13 +196,14 @@ impl MemoryIndex {
         };
         self.values_put += 1;
         self.behind += value_len(&value);
-        match values.get_mut(key) {
+        let key = Name::new(key);
+        match name::get_mut(values, key) {
             Some(old) => {
                 self.behind = self.behind.saturating_sub(value_len(old));
                 *old = value;
             }
             None => {
-                self.behind += allocation_len(key.len());
+                self.behind += allocation_len(key.bytes.len());
                 values.insert(key.into(), value);
             }
         }
@@ -248,12 +250,14 @@ impl MemoryIndex {
             KeyKind::Stream => {
                 let entries = self.streams.iter();
                 entries
-                    .map(|(key, stream)| (&**key, stream.first_version, stream.list))
+                    .map(|(key, stream)| (key.as_ref(), stream.first_version, stream.list))
                     .collect()
             }
             _ => {
                 let entries = self.table(kind).into_iter().flatten();
-                entries.map(|(key, &list)| (&**key, 0, list)).collect()
+                entries
+                    .map(|(key, &list)| (key.as_ref(), 0, list))
+                    .collect()
             }
         };
         lists.sort_unstable_by_key(|&(key, ..)| key);
@@ -282,12 +286,12 @@ impl MemoryIndex {
     pub(super) fn sorted_values(&self, kind: KeyKind) -> Vec<(&[u8], &Value)> {
         let entries = self.values(kind).into_iter().flatten();
         let mut values: Vec<(&[u8], &Value)> =
-            entries.map(|(key, value)| (&**key, value)).collect();
+            entries.map(|(key, value)| (key.as_ref(), value)).collect();
         values.sort_unstable_by_key(|&(key, _)| key);
         values
     }
 
-    fn table(&self, kind: KeyKind) -> Option<&HashMap<Box<[u8]>, usize>> {
+    fn table(&self, kind: KeyKind) -> Option<&NameMap<usize>> {
         match kind {
             KeyKind::Category => Some(&self.categories),
             KeyKind::Type => Some(&self.types),
@@ -296,7 +300,7 @@ impl MemoryIndex {
         }
     }
 
-    fn values(&self, kind: KeyKind) -> Option<&HashMap<Box<[u8]>, Value>> {
+    fn values(&self, kind: KeyKind) -> Option<&NameMap<Value>> {
         match kind {
             KeyKind::Request => Some(&self.requests),
             KeyKind::SavedPosition => Some(&self.saved_positions),
@@ -311,11 +315,12 @@ impl MemoryIndex {
 
     /// The relative positions of a list, and its first stream version.
     fn list(&self, kind: KeyKind, key: &[u8]) -> Option<(&[u32], u64)> {
+        let key = Name::new(key);
         if kind == KeyKind::Stream {
-            let stream = self.streams.get(key)?;
+            let stream = name::get(&self.streams, key)?;
             return Some((self.slice(stream.list), stream.first_version));
         }
-        let list = *self.table(kind)?.get(key)?;
+        let list = *name::get(self.table(kind)?, key)?;
         Some((self.slice(list), 0))
     }
 
@@ -333,19 +338,19 @@ impl MemoryIndex {
 /// Adds a position to the list of a key. Gives the list, and how many bytes more are held behind
 /// pointers.
 fn add_to(
-    table: &mut HashMap<Box<[u8]>, usize>,
+    table: &mut NameMap<usize>,
     lists: &mut Vec<List>,
-    key: &[u8],
+    key: Name<'_>,
     relative: u32,
 ) -> (usize, usize) {
-    if let Some(&index) = table.get(key) {
+    if let Some(&index) = name::get(table, key) {
         let more = lists.get_mut(index).map_or(0, |list| list.push(relative));
         return (index, more);
     }
     let index = lists.len();
     lists.push(List::One([relative]));
     table.insert(key.into(), index);
-    (index, allocation_len(key.len()))
+    (index, allocation_len(key.bytes.len()))
 }
 
 /// What an allocation of `len` bytes costs with a usual allocator.
@@ -364,13 +369,13 @@ fn value_len(value: &Value) -> usize {
 }
 
 /// A table of the standard library: buckets of an entry and a byte each, up to 7/8 full.
-fn table_len<K, V>(table: &HashMap<K, V>) -> usize {
+fn table_len<K, V, S>(table: &HashMap<K, V, S>) -> usize {
     table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
 }
 
 /// Up to `max` least keys of a table that start with `prefix` and are greater than `after`.
-fn least_keys<'t, K: AsRef<[u8]> + Eq + Hash, V>(
-    table: &'t HashMap<K, V>,
+fn least_keys<'t, K: AsRef<[u8]>, V, S>(
+    table: &'t HashMap<K, V, S>,
     after: Option<&[u8]>,
     prefix: &[u8],
     max: usize,
@@ -456,7 +461,7 @@ impl Layer for MemoryIndex {
             }));
         }
         let values = self.values(kind);
-        Ok(values.and_then(|values| values.get(key).cloned()))
+        Ok(values.and_then(|values| name::get(values, Name::new(key)).cloned()))
     }
 
     fn keys(

@@ -660,7 +660,7 @@ fn events_out_of_order_are_refused_and_change_nothing() {
     let history = random_history(&mut Rng::new(9), 10);
     let mut memory = history.memory(1, 9);
     let mut add = |position, version| {
-        let none = std::iter::empty();
+        let none = std::iter::empty::<&[u8]>();
         memory
             .add_event(
                 position,
@@ -691,7 +691,7 @@ fn the_successor_of_a_full_index_is_not_full() {
                 let nth = memory.event_count();
                 let stream = (nth / events_per_stream).to_string();
                 let version = nth % events_per_stream + 1;
-                let (place, none) = (Place::default(), std::iter::empty());
+                let (place, none) = (Place::default(), std::iter::empty::<&[u8]>());
                 memory
                     .add_event(nth + 1, place, stream.as_bytes(), version, b"t", none, None)
                     .unwrap();
@@ -721,7 +721,7 @@ fn places_have_the_bytes_they_need() {
             })
             .collect();
         for (&place, position) in places.iter().zip(1..) {
-            let none = std::iter::empty();
+            let none = std::iter::empty::<&[u8]>();
             memory
                 .add_event(position, place, b"s", position, b"t", none, None)
                 .unwrap();

@@ -66,9 +66,10 @@ impl Sequencer {
         before.clear();
         versions.begin_request();
         for (index, event) in request.events.iter().enumerate() {
-            let stream = request.get(&event.stream);
+            let name = request.name(&event.stream);
+            let stream = name.bytes;
             let look_up = || self.catalog.ask(|s| s.stream_version(stream));
-            let given = versions.give_next(stream, streams.len(), look_up);
+            let given = versions.give_next(name, streams.len(), look_up);
             let (at, version) = match given {
                 Ok(given) => given,
                 Err(error) => {
@@ -81,7 +82,8 @@ impl Sequencer {
             match streams.get_mut(at) {
                 Some((_, after)) => *after = version,
                 None => {
-                    streams.push((String::from_utf8_lossy(stream).into_owned(), version));
+                    let text = std::str::from_utf8(stream).unwrap_or_default();
+                    streams.push((text.to_owned(), version));
                     before.push(version - 1);
                 }
             }
@@ -149,9 +151,9 @@ impl Sequencer {
             index.add_event(
                 position,
                 place,
-                request.get(&event.stream),
+                request.name(&event.stream),
                 version,
-                request.get(&event.event_type),
+                request.name(&event.event_type),
                 request.tags_of(event),
                 event.id.as_ref(),
             )?;

@@ -1,6 +1,7 @@
 //! What becomes of one request: accepted, refused, or carried out before.
 
 use super::super::decide::{known_ids, Before, Original};
+use super::super::name::Name;
 use super::super::reader::EventPage;
 use super::super::request::{AppendReceipt, Expected, Prepared};
 use super::{Accepted, Desk, Sequencer, Waiting};
@@ -10,11 +11,11 @@ use std::collections::HashMap;
 
 impl Sequencer {
     /// Version of a stream before the next request of the group; from now on it is at hand.
-    pub(super) fn version_of(&self, stream: &[u8], desk: &mut Desk) -> Result<u64> {
+    pub(super) fn version_of(&self, stream: Name<'_>, desk: &mut Desk) -> Result<u64> {
         if let Some(version) = desk.versions.get(stream) {
             return Ok(version);
         }
-        let version = self.catalog.ask(|s| s.stream_version(stream))?;
+        let version = self.catalog.ask(|s| s.stream_version(stream.bytes))?;
         desk.versions.set(stream, version);
         Ok(version)
     }
@@ -40,7 +41,7 @@ impl Sequencer {
         let mut expected = true;
         for (stream, version) in &request.expectations {
             if *version != Expected::Any {
-                expected &= version.holds(self.version_of(request.get(stream), desk)?);
+                expected &= version.holds(self.version_of(request.name(stream), desk)?);
             }
         }
         // Most appends have nothing but expectations.

@@ -2,19 +2,19 @@
 //! those that the requests of this group have given so far.
 
 use crate::error::Result;
-use std::collections::HashMap;
+use crate::eventstore::name::{self, Name, NameMap};
 
-/// Bytes that each of two generations may hold: about 100,000 streams with short names.
+/// Bytes that each of two generations may hold: about 90,000 streams with short names.
 const GENERATION_LEN_MAX: usize = 11 << 20;
 /// What a stream takes beside its name, at most, in a table that is just half full.
-const ENTRY_LEN: usize = 96;
+const ENTRY_LEN: usize = 112;
 
 /// Two generations, of which the older one is forgotten when the newer one is full. What a group has given
 /// holds once it is committed; if it is not, or nobody knows, all is forgotten.
 #[derive(Default)]
 pub(in super::super) struct Versions {
-    newer: HashMap<Box<[u8]>, Known>,
-    older: HashMap<Box<[u8]>, Known>,
+    newer: NameMap<Known>,
+    older: NameMap<Known>,
     /// Bytes of the newer generation.
     newer_len: usize,
     /// Number of the request that gives versions now.
@@ -56,46 +56,49 @@ impl Versions {
     }
 
     /// Version of a stream before the next request of the group, if it is known.
-    pub(in super::super) fn get(&self, stream: &[u8]) -> Option<u64> {
-        let found = self.newer.get(stream).or_else(|| self.older.get(stream));
+    pub(in super::super) fn get<'n>(&self, stream: impl Into<Name<'n>>) -> Option<u64> {
+        let stream = stream.into();
+        let found = name::get(&self.newer, stream).or_else(|| name::get(&self.older, stream));
         found.map(|known| known.version)
     }
 
     /// Remembers the version of a stream.
-    pub(super) fn set(&mut self, stream: &[u8], version: u64) {
+    pub(super) fn set<'n>(&mut self, stream: impl Into<Name<'n>>, version: u64) {
+        let stream = stream.into();
         let known = Known {
             version,
             request: 0,
             at: 0,
         };
-        match self.newer.get_mut(stream) {
+        match name::get_mut(&mut self.newer, stream) {
             Some(place) => *place = known,
             None => self.add(stream, known),
         }
     }
 
-    fn add(&mut self, stream: &[u8], known: Known) {
-        self.newer_len += ENTRY_LEN + stream.len();
+    fn add(&mut self, stream: Name<'_>, known: Known) {
+        self.newer_len += ENTRY_LEN + stream.bytes.len();
         self.newer.insert(stream.into(), known);
     }
 
     /// Gives a stream its next version. The request has mentioned `others` other streams before, if this
     /// is not one of them. `look_up` is asked for the version so far if it is not known. Gives which of
     /// the request's streams it is, and the version.
-    pub(super) fn give_next(
+    pub(super) fn give_next<'n>(
         &mut self,
-        stream: &[u8],
+        stream: impl Into<Name<'n>>,
         others: usize,
         look_up: impl FnOnce() -> Result<u64>,
     ) -> Result<(usize, u64)> {
-        if let Some(known) = self.newer.get_mut(stream) {
+        let stream = stream.into();
+        if let Some(known) = name::get_mut(&mut self.newer, stream) {
             if known.request != self.request {
                 (known.request, known.at) = (self.request, others);
             }
             known.version += 1;
             return Ok((known.at, known.version));
         }
-        let before = match self.older.get(stream) {
+        let before = match name::get(&self.older, stream) {
             Some(known) => known.version,
             None => look_up()?,
         };
