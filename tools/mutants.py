@@ -227,6 +227,9 @@ LOG_MUTANTS = (
 
 #: Bugs of the event store, each with its place, the text there, and what stands there instead.
 STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
+    ("names of one hash are the same", NAME, "self.name().bytes == other.name().bytes", "self.name().hash == other.name().hash"),
+    ("a type has the hash of that of the event before", REQUEST, "Some(last) if last.bytes == event.event_type.as_bytes() => last.hash(),", "Some(last) => last.hash(),"),
+    ("a stream has the hash of another name", REQUEST, "hash: Name::new(stream.as_bytes()).hash(),", "hash: self.events.last().map_or_else(|| Name::new(stream.as_bytes()).hash(), |last| last.event_type.hash),"),
     ("expected version judged without the group's", VERDICT, "if let Some(version) = desk.versions.get(stream) {", "if let Some(version) = desk.versions.get(stream).filter(|_| false) {"),
     ("condition judged on the index only", DECIDE, "None => self.first_accepted_match(query, condition.after),", "None => None,"),
     ("condition begins one position late", DECIDE, "let from = condition.after.saturating_add(1);", "let from = condition.after.saturating_add(2);"),
