@@ -28,7 +28,7 @@ pub enum OpenMode {
     /// It must exist; reading only.
     Read,
     /// The same, and what the file has now is read through a mapping where there are such. Reading
-    /// costs no call then; but bytes that the medium does not give, or that were cut off since, end
+    /// costs no call then, or few; but bytes that the medium does not give, or that were cut off since, end
     /// the program with a signal (SIGBUS) instead of being an error.
     Mapped,
     /// It must exist; reading and writing.

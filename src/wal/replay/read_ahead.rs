@@ -109,7 +109,8 @@ impl Buffer {
         self.bytes.get_mut(FRONT_LEN..).unwrap_or_default()
     }
 
-    /// Computes the checksums of the payloads that the piece has where frames seem to be.
+    /// Computes the checksums of the payloads that the piece has where frames seem to be, as far as there
+    /// is memory for them.
     fn sum(&mut self, start: Start) {
         let piece = self.bytes.get(FRONT_LEN..).unwrap_or_default();
         let claimed_at = |at: usize| {
@@ -129,6 +130,9 @@ impl Buffer {
                 return;
             };
             if len <= SUMMED_LEN_MAX {
+                if self.sums.try_reserve(1).is_err() {
+                    return;
+                }
                 self.sums.push(Sum {
                     begin: FRONT_LEN + begin,
                     len,
