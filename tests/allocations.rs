@@ -230,10 +230,14 @@ fn groups_in_flight_allocate_nothing_in_steady_state() {
     let told = |last: u64| assert!(wal.wait_for(last, None).unwrap().is_some());
     later(2_000);
     told(2_000);
-    // How many batches meet in one group is not the same each time.
-    let allocations = count(|| later(2_000));
-    assert!(allocations <= 40, "{allocations} in 2000 appends");
-    assert_eq!(count(|| told(4_000)), 0);
+    // How many batches meet in one group is not the same each time, above all on a busy machine. Each of 5
+    // buffers may meet its largest group late and double each of its 2 parts up to 10 times until then.
+    let mut allocations = 0;
+    for round in 2..=6 {
+        allocations += count(|| later(2_000));
+        assert_eq!(count(|| told(round * 2_000)), 0);
+    }
+    assert!(allocations <= 100, "{allocations} in 10000 appends");
 }
 
 /// A batch that can be appended without waiting.
