@@ -125,7 +125,7 @@ impl FrameHeader {
     /// verified: for who prepares what is judged later.
     #[must_use]
     #[inline(always)]
-    pub fn claimed_payload_len(bytes: &[u8], salt: u32, lsn: Lsn) -> Option<u32> {
+    pub(crate) fn claimed_payload_len(bytes: &[u8], salt: u32, lsn: Lsn) -> Option<u32> {
         let bytes = bytes.first_chunk::<HEADER_LEN>()?;
         (get_u32(bytes, 20) == salt && get_u64(bytes, 24) == lsn.0).then(|| get_u32(bytes, 8))
     }
