@@ -10,7 +10,7 @@ use crate::scale::{Scale, RECORD_LEN};
 use crate::system;
 use crate::writers::{self, Places, Writer, RAW_FILES};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -105,6 +105,31 @@ pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
         }
     }
     system::settle();
+    Ok(())
+}
+
+/// Brings the bytes of a fixture into memory: what nobody uses for some seconds is not left there by every machine.
+pub fn warm(fixture: Fixture, dir: &Path) -> io::Result<()> {
+    let names: &[&str] = match fixture {
+        Fixture::Raw => &["raw", "raw-4k", "raw-16k"],
+        Fixture::Log100 => &["log-100", "log.ndjson", "log.db"],
+        Fixture::Log1 => &["log-1", "log.ndjson", "log.db"],
+        Fixture::SmallLogs => &["small"],
+        Fixture::Events | Fixture::EventsRecorder => &["events"],
+        Fixture::EventsAppend => &["events-append"],
+    };
+    let mut piece = vec![0; 1 << 20];
+    let mut names = names.iter();
+    names.try_for_each(|name| read_all(&dir.join(name), &mut piece))
+}
+
+/// Reads a file, or all files in a directory.
+fn read_all(path: &Path, piece: &mut [u8]) -> io::Result<()> {
+    if fs::metadata(path)?.is_dir() {
+        return fs::read_dir(path)?.try_for_each(|entry| read_all(&entry?.path(), piece));
+    }
+    let mut file = File::open(path)?;
+    while file.read(piece)? > 0 {}
     Ok(())
 }
 

@@ -271,6 +271,9 @@ fn rounds(
             }
             let work = Directory::new(dir.join("work")).map_err(|error| error.to_string())?;
             system::settle();
+            for &fixture in workload.fixtures {
+                fixtures::warm(fixture, fixtures).map_err(|error| error.to_string())?;
+            }
             match measure(workload, contender, &work.0, fixtures, options)? {
                 Some(figure) => figures.push(figure),
                 None => skipped.push(contender),

@@ -4,7 +4,7 @@
 use super::layout::Layout;
 use super::report::ControlState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::control::{Control, SlotFault, SLOT_LEN};
+use crate::format::control::{Control, SlotFault, SLOT_LEN, USED_LEN};
 use crate::vfs::{read_full_at, write_all_at, File, OpenMode, Vfs};
 use std::io;
 use std::sync::Arc;
@@ -62,24 +62,25 @@ fn read_slot(file: &dyn File, slot: usize, bytes: &mut [u8]) -> io::Result<usize
     read_full_at(file, (slot * SLOT_LEN) as u64, bytes)
 }
 
-/// Judges both slots. `read` gives how many bytes there are of one.
+/// Judges both slots. `read` gives how many bytes there are of what is used of one.
 fn read_slots(
     layout: &Layout,
     mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>,
 ) -> Result<ControlFound> {
-    let path = layout.control();
-    let mut bytes = vec![0; SLOT_LEN];
+    let mut bytes = [0; USED_LEN];
     let mut valid = Vec::new();
     for slot in [0, 1] {
-        let len = read(slot, &mut bytes).map_err(|error| Error::io("read", &path, error))?;
+        let len =
+            read(slot, &mut bytes).map_err(|error| Error::io("read", &layout.control(), error))?;
         match Control::decode(bytes.get(..len).unwrap_or_default()) {
             Ok(control) => valid.push((slot, control)),
             Err(SlotFault::Invalid) => {}
             Err(SlotFault::Newer) => {
+                let path = layout.control();
                 return Err(Error::new(
                     ErrorKind::Newer,
                     format!("{} was written by a newer version", path.display()),
-                ))
+                ));
             }
         }
     }

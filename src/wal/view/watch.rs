@@ -12,7 +12,7 @@ use crate::wal::control_file::{read_control_in, ControlFound};
 use crate::wal::layout::Layout;
 use crate::wal::recovery::judge::read_tail;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// See the module.
@@ -32,34 +32,37 @@ impl Watch {
 
     /// Whether somebody has the log open for writing.
     pub(super) fn writer_is_live(&self, vfs: &dyn Vfs, layout: &Layout) -> Result<bool> {
-        let path = layout.lock();
-        self.file(vfs, LOCK, &path)
+        self.file(vfs, LOCK, || layout.lock())
             .and_then(|file| file.map_or(Ok(false), |file| file.is_locked()))
-            .map_err(|error| Error::io("look up lock", &path, error))
+            .map_err(|error| Error::io("look up lock", &layout.lock(), error))
     }
 
     /// The bytes of the tail page as they are now. Its loss is no error.
     pub(super) fn tail(&self, vfs: &dyn Vfs, layout: &Layout) -> Option<Vec<u8>> {
-        let file = self.file(vfs, TAIL, &layout.tail()).ok()??;
+        let file = self.file(vfs, TAIL, || layout.tail()).ok()??;
         read_tail(file.as_ref())
     }
 
     /// The control file; errors as of [`read_control`](crate::wal::control_file::read_control).
     pub(super) fn control(&self, vfs: &dyn Vfs, layout: &Layout) -> Result<ControlFound> {
-        let path = layout.control();
-        match self.file(vfs, CONTROL, &path) {
+        match self.file(vfs, CONTROL, || layout.control()) {
             Ok(Some(file)) => read_control_in(file.as_ref(), layout),
             Ok(None) => Ok(ControlFound::lost()),
-            Err(error) => Err(Error::io("open", &path, error)),
+            Err(error) => Err(Error::io("open", &layout.control(), error)),
         }
     }
 
     /// One of the files; `None` if there is none.
-    fn file(&self, vfs: &dyn Vfs, which: usize, path: &Path) -> io::Result<Option<Arc<dyn File>>> {
+    fn file(
+        &self,
+        vfs: &dyn Vfs,
+        which: usize,
+        path: impl FnOnce() -> PathBuf,
+    ) -> io::Result<Option<Arc<dyn File>>> {
         if let Some(file) = &self.kept()[which] {
             return Ok(Some(Arc::clone(file)));
         }
-        match vfs.open(path, OpenMode::Read) {
+        match vfs.open(&path(), OpenMode::Read) {
             Ok(file) => {
                 self.kept()[which] = Some(Arc::clone(&file));
                 Ok(Some(file))
