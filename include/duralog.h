@@ -2112,7 +2112,8 @@ duralog_status_t eventstore_cursor_next(eventstore_cursor_t *cursor,
 /**
  * Takes the next events, many at once. Mixes freely with eventstore_cursor_next.
  *
- * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+ * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there: it ends with the
+ * 4,096th, or with the event that fills its first MiB.
  * out_page: the page.
  *
  * Returns as eventstore_cursor_next does.
@@ -2286,7 +2287,8 @@ duralog_status_t eventstore_subscribe(eventstore_t *store,
 /**
  * Takes the next events, and waits if there are none yet.
  *
- * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+ * count_max: events wanted at most, 1 or more. The page may hold fewer though more are there: it ends with the
+ * 4,096th, or with the event that fills its first MiB.
  * wait_ms_max: wait at most so many milliseconds; 0: not at all; negative: as long as it takes.
  * out_page: the page.
  *

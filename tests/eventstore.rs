@@ -416,3 +416,45 @@ fn a_page_that_is_full_for_its_bytes_is_not_the_last() {
         }
     }
 }
+
+#[test]
+fn a_page_is_bounded_however_many_events_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let events = vec![event("s", "t", b""); 10_000];
+    append(&store, &events);
+    let query = Query {
+        items: vec![QueryItem {
+            types: vec!["t".to_string()],
+            ..QueryItem::default()
+        }],
+    };
+    let selections = [
+        Selection::All,
+        Selection::Stream("s".to_string()),
+        Selection::Category("s".to_string()),
+        Selection::Query(query),
+    ];
+    for selection in selections {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let mut reader = store
+                .read(Read {
+                    selection: selection.clone(),
+                    direction,
+                    ..Read::default()
+                })
+                .unwrap();
+            let (mut lens, mut at_end) = (Vec::new(), Vec::new());
+            loop {
+                let len = reader.next_page(usize::MAX).unwrap().len();
+                if len == 0 {
+                    break;
+                }
+                lens.push(len);
+                at_end.push(reader.is_at_end());
+            }
+            assert_eq!(lens, [4096, 4096, 1808], "{selection:?}, {direction:?}");
+            assert_eq!(at_end, [false, false, true]);
+        }
+    }
+}

@@ -304,6 +304,42 @@ fn eventstore_consumer_counts_each_event_once_when_it_is_killed() {
 }
 
 #[test]
+fn eventstore_consumer_counts_what_comes_while_it_follows() {
+    let example = Example::new("eventstore_consumer");
+    let lines: String = (1..=300).map(|number: u32| format!("{number}\n")).collect();
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let (mut orders, mut sold) = (0, 0);
+    for _ in 0..8 {
+        let mut child = example
+            .command(&["orders", "follow"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(lines.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(random.below(60)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let counted = example.run(&["orders", "count"]);
+        let numbers: Vec<u64> = counted
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        // Of each run the first so many lines were sold, whatever was counted of them then.
+        let here = numbers[0] - orders;
+        assert!(here <= 300, "seed {seed}: {counted}");
+        sold += here * (here + 1) / 2;
+        orders += here;
+        assert_eq!(numbers, [orders, sold], "seed {seed}");
+    }
+    run_with_input(example.command(&["orders", "follow"]), &lines);
+    let expected = format!("{} orders, {} sold\n", orders + 300, sold + 45_150);
+    assert_eq!(example.run(&["orders", "count"]), expected, "seed {seed}");
+}
+
+#[test]
 fn eventstore_ndjson_imports_and_exports_and_goes_on_when_it_is_killed() {
     let example = Example::new("eventstore_ndjson");
     let line = |number: u32| {

@@ -103,6 +103,7 @@ PUBLISHED = "src/eventstore/published.rs"
 SUBSCRIPTION = "src/eventstore/subscription.rs"
 SNAPSHOT = "src/eventstore/snapshot.rs"
 STORE_READER = "src/eventstore/reader.rs"
+MERGING = "src/eventstore/catalog/merging.rs"
 STORE_AHEAD = "src/eventstore/read_ahead.rs"
 RUN_READER = "src/eventstore/index/run_reader.rs"
 TREE = "src/eventstore/index/tree.rs"
@@ -269,6 +270,9 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("slower look takes back what was shown", PUBLISHED, "self.last.fetch_max(last, Ordering::SeqCst)", "self.last.swap(last, Ordering::SeqCst)"),
     ("place behind another is that of the one behind it", RUN_READER, "(0..count).map(|nth| nth * len)", "(1..=count).map(|nth| nth * len)"),
     ("page that is full for its bytes is the last", STORE_READER, "Ok(is_last && page.len() == positions.len())", "Ok(is_last)"),
+    ("a page has as many events as are asked for", STORE_READER, "count_max.min(PAGE_EVENTS_MAX)", "count_max.min(PAGE_EVENTS_MAX.max(count_max))"),
+    ("who appends merges", MERGING, "            self.write_frozen()?;\n        }\n        self.begin_work()", "            self.work_on()?;\n        }\n        self.begin_work()"),
+    ("layers wait for a merge", MERGING, "can_write.set(can_write.get() && self.write_frozen().is_ok());", "can_write.set(true);"),
     ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
     ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
     ("snapshot believes a place whose block is not looked at", RUN_READER, "        let block = self.places_block(number)?;\n        Ok(Some(self.place_in(&block, number, at)?))", "        Ok(Some(self.single_place(number, at)?.0))"),

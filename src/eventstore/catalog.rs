@@ -178,8 +178,10 @@ pub(super) struct Catalog {
     mapped: bool,
     work: Mutex<Work>,
     work_done: Condvar,
-    /// Held while a damaged run is made again.
+    /// Held while runs are merged, and while a damaged one is made again.
     healing: Mutex<()>,
+    /// Held while frozen layers become runs; whoever needs both has `healing` first.
+    writing: Mutex<()>,
     /// Why nothing can be answered any more.
     lost: OnceLock<Error>,
     /// What the thread at work has done of what, in keys; nothing of nothing while none is.
@@ -241,6 +243,7 @@ impl Catalog {
             work: Mutex::default(),
             work_done: Condvar::new(),
             healing: Mutex::new(()),
+            writing: Mutex::new(()),
             lost: OnceLock::new(),
             work_done_keys: AtomicU64::new(0),
             work_total_keys: AtomicU64::new(0),
@@ -432,8 +435,9 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         drop(work);
-        // A run that is being made again right now is the last.
+        // A run that is being made right now is the last.
         let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing();
         let active = self.active();
         if self.writes && active.index().record_count() >= self.limits.close_events {
             // What can't be written is read from the log next time.

@@ -37,6 +37,9 @@ const PIECE: u64 = 64;
 const OFFSET_MAX: u64 = i64::MAX as u64 - READ_MAX - record::RECORD_LEN_MAX as u64;
 /// Bytes of a page at which it ends, with the event that reaches it.
 const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Events of a page at most, whatever is asked for: where each stands is looked up before the first is read, and
+/// of most pages the bytes end first.
+const PAGE_EVENTS_MAX: usize = 4096;
 /// Files kept open; mappings are kept beyond the file they are of, and cost less.
 const FILES_MAX: usize = 128;
 const MAPPINGS_MAX: usize = 4096;
@@ -612,7 +615,8 @@ impl Progress {
             0 => u64::MAX,
             limit => limit - self.delivered.min(limit),
         };
-        let count = count_max.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = count_max.min(PAGE_EVENTS_MAX);
+        let count = count.min(usize::try_from(left).unwrap_or(usize::MAX));
         let backward = self.read.direction == Direction::Backward;
         if self.next.is_some_and(|next| next == 0 || next > last) {
             positions.clear();

@@ -375,7 +375,8 @@ pub unsafe extern "C" fn eventstore_cursor_next(
 
 /// Takes the next events, many at once. Mixes freely with eventstore_cursor_next.
 ///
-/// count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+/// count_max: events wanted at most, 1 or more. The page may hold fewer though more are there: it ends with the
+/// 4,096th, or with the event that fills its first MiB.
 /// out_page: the page.
 ///
 /// Returns as eventstore_cursor_next does.

@@ -116,7 +116,8 @@ pub unsafe extern "C" fn eventstore_subscribe(
 
 /// Takes the next events, and waits if there are none yet.
 ///
-/// count_max: events wanted at most, 1 or more. The page may hold fewer though more are there.
+/// count_max: events wanted at most, 1 or more. The page may hold fewer though more are there: it ends with the
+/// 4,096th, or with the event that fills its first MiB.
 /// wait_ms_max: wait at most so many milliseconds; 0: not at all; negative: as long as it takes.
 /// out_page: the page.
 ///

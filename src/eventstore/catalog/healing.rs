@@ -124,6 +124,7 @@ impl Catalog {
     /// vouches for it. All layers are made anew, which takes as long as opening the store.
     pub(in super::super) fn withdraw(&self) {
         let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing();
         match self.layers_of_log(&mut |_, _| true) {
             Ok((layers, _)) => self.replace(layers),
             // Better no answers than those of a state that may never have been.

@@ -6,12 +6,13 @@ use super::super::index::{merge_runs, Run};
 use super::{is_same, Catalog, Memory, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{MutexGuard, PoisonError};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-/// Frozen layers that may wait; with more, who appends helps.
+/// Frozen layers that may wait; with more, who appends writes them.
 const FROZEN_MAX: usize = 3;
 
 #[derive(Default)]
@@ -40,8 +41,9 @@ impl Catalog {
             return Ok(());
         }
         let frozen = self.freeze(&active);
-        if !self.vfs.background() || frozen > FROZEN_MAX {
-            return self.work_on();
+        if frozen > FROZEN_MAX && self.vfs.background() {
+            // Without the merges, which take the longer the more there is.
+            self.write_frozen()?;
         }
         self.begin_work()
     }
@@ -96,12 +98,9 @@ impl Catalog {
         if !self.writes {
             return Ok(());
         }
-        // One thread at a time: two would make the same run twice.
+        // One thread at a time: two would merge the same runs twice.
         let _one = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(frozen) = self.oldest_frozen() {
-            let run = self.write(&frozen)?;
-            self.swap(&[Stored::Memory(frozen)], Stored::Run(run));
-        }
+        self.write_frozen()?;
         let mut made_again = HashSet::new();
         while let Some(runs) = self.mergeable() {
             if self.work().closing {
@@ -110,8 +109,27 @@ impl Catalog {
             if let Err(error) = self.merge(&runs) {
                 self.make_again_one_of(&runs, error, &mut made_again)?;
             }
+            self.write_frozen()?;
         }
         Ok(())
+    }
+
+    /// Makes runs of frozen layers, oldest first.
+    fn write_frozen(&self) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        // One thread at a time: two would make the same run twice.
+        let _one = self.writing();
+        while let Some(frozen) = self.oldest_frozen() {
+            let run = self.write(&frozen)?;
+            self.swap(&[Stored::Memory(frozen)], Stored::Run(run));
+        }
+        Ok(())
+    }
+
+    pub(super) fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the run again that kept `runs` from being merged. If it is no good although it was just
@@ -181,6 +199,7 @@ impl Catalog {
         let keys = runs.iter().map(|run| run.key_count()).sum();
         self.work_done_keys.store(0, Ordering::Relaxed);
         self.work_total_keys.store(keys, Ordering::Relaxed);
+        let can_write = Cell::new(true);
         let path = merge_runs(
             self.vfs.as_ref(),
             &self.dir,
@@ -190,6 +209,8 @@ impl Catalog {
             self.limits.tier_of(weight),
             &|done| {
                 self.work_done_keys.store(done, Ordering::Relaxed);
+                // Layers do not wait for a merge: it may take longer than it takes to fill many.
+                can_write.set(can_write.get() && self.write_frozen().is_ok());
                 !self.work().closing
             },
         );
@@ -222,5 +243,109 @@ impl Catalog {
             }
         }
         *layers = all.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventstore::{AppendRequest, EventStore, EventStoreOptions, IndexLimits, NewEvent};
+    use crate::vfs::sim::SimDisk;
+    use crate::{Durability, SyncMode, WalOptions};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// Events of a layer.
+    const LAYER: u64 = 1024;
+
+    /// Merges nothing by itself.
+    fn options() -> EventStoreOptions {
+        EventStoreOptions {
+            index: IndexLimits {
+                freeze_events: LAYER,
+                tier_runs: 1000,
+                ..IndexLimits::default()
+            },
+            wal: WalOptions {
+                sync_mode: SyncMode::Manual,
+                ..WalOptions::default()
+            },
+            ..EventStoreOptions::default()
+        }
+    }
+
+    fn append(store: &EventStore, count: u64) {
+        let event = NewEvent {
+            stream: "stream",
+            event_type: "Happened",
+            ..NewEvent::default()
+        };
+        let events = vec![event; count as usize];
+        let request = AppendRequest {
+            events: &events,
+            ..AppendRequest::default()
+        };
+        store.append(&request, Durability::AsOpened).unwrap();
+    }
+
+    fn layers(catalog: &Catalog) -> String {
+        let layers = catalog.read_layers();
+        let of = |stored: &Stored| match stored {
+            Stored::Memory(_) => 'm',
+            Stored::Run(_) => 'r',
+        };
+        layers.iter().map(of).collect()
+    }
+
+    #[test]
+    fn who_appends_does_not_wait_for_a_merge() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EventStore::open(directory.path().join("store"), &options()).unwrap();
+        // As if one went on all the time.
+        let merging = store.source.catalog.healing.lock().unwrap();
+        let (done, is_done) = mpsc::channel();
+        thread::scope(|scope| {
+            let store = &store;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    append(store, LAYER);
+                    let waiting = layers(&store.source.catalog).replace('r', "").len();
+                    done.send(waiting).unwrap();
+                }
+            });
+            let waiting: Vec<_> = (0..20)
+                .map_while(|_| is_done.recv_timeout(Duration::from_secs(20)).ok())
+                .collect();
+            drop(merging);
+            assert_eq!(waiting.len(), 20, "an append waits");
+            let most = waiting.into_iter().max().unwrap();
+            assert!(most <= FROZEN_MAX + 2, "{most} layers in memory");
+        });
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn layers_become_runs_while_others_are_merged() {
+        let disk = Arc::new(SimDisk::new(1));
+        let store = EventStore::open_on(disk, "/store", &options()).unwrap();
+        append(&store, LAYER);
+        append(&store, LAYER);
+        let catalog = &store.source.catalog;
+        append(&store, LAYER / 2);
+        assert_eq!(layers(catalog), "rrm");
+        let runs: Vec<_> = catalog
+            .read_layers()
+            .iter()
+            .filter_map(|stored| match stored {
+                Stored::Run(run) => Some(Arc::clone(run)),
+                Stored::Memory(_) => None,
+            })
+            .collect();
+        catalog.freeze(&catalog.active());
+        assert_eq!(layers(catalog), "rrmm");
+        catalog.merge(&runs).unwrap();
+        assert_eq!(layers(catalog), "rrm");
+        store.close().unwrap();
     }
 }
