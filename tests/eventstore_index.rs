@@ -393,3 +393,23 @@ fn a_mapping_does_not_keep_from_seeing_what_was_appended_since() {
     drop(store);
     assert!(answers(&beside) == found);
 }
+
+#[test]
+fn an_index_that_is_deleted_under_an_open_store_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = filled(&path, &options(64));
+    let before = answers(&store);
+    std::fs::remove_dir_all(path.join("index")).unwrap();
+    assert_eq!(answers(&store), before);
+    for n in 0..40 {
+        append(&store, 1 + 64 * n, 64);
+        let waiting = store.stat().unwrap().memory_events;
+        assert!(waiting <= 5 * 64, "{waiting} events stay in memory");
+    }
+    let after = answers(&store);
+    store.close().unwrap();
+    assert!(std::fs::read_dir(path.join("index")).unwrap().count() > 0);
+    let store = EventStore::open(&path, &options(64)).unwrap();
+    assert_eq!(answers(&store), after);
+}

@@ -35,7 +35,7 @@ pub(super) use answers::Snapshot;
 use super::anchor::{Cover, LogPlace};
 use super::index::{run_file_numbers, write_run, BlockCache, Layer, MemoryIndex, Run};
 use super::replay::{add_record, Follower};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Seq;
 use crate::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use crate::vfs::Vfs;
@@ -331,15 +331,25 @@ impl Catalog {
         let mut covered = memory.covered();
         covered.end = covered.end.identified(&mut self.wal.cursor_of_view(0)?)?;
         let index = memory.index();
-        let path = write_run(
-            self.vfs.as_ref(),
-            &self.dir,
-            covered.numbers(),
-            self.wal.log_id(),
-            &covered.encode(),
-            self.limits.tier_of(index.record_count()),
-            &index,
-        )?;
+        let write = || {
+            write_run(
+                self.vfs.as_ref(),
+                &self.dir,
+                covered.numbers(),
+                self.wal.log_id(),
+                &covered.encode(),
+                self.limits.tier_of(index.record_count()),
+                &index,
+            )
+        };
+        let path = match write() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The directory was deleted under the open store.
+                let _ = self.vfs.create_dir(&self.dir);
+                write()
+            }
+            written => written,
+        }?;
         let run = self.open_run(&path)?;
         Ok(Arc::new(run))
     }
