@@ -37,8 +37,23 @@ def numbered(count, stream="a", kind="T"):
     return [NewEvent(stream, kind, b"%d" % number) for number in range(count)]
 
 
-
 class Opening(Case):
+    def test_choices_are_those_of_a_log(self):
+        with self.assertRaises(duralog.NotFound):
+            EventStore(self.path, must_exist=True)
+        with EventStore(self.path, must_create=True, application_id=7, segment_bytes_max=65536) as store:
+            with self.assertRaises(duralog.Busy):
+                EventStore(self.path)
+            store.append([NewEvent("a", "T", bytes(1000)) for _ in range(100)])
+            store.append([NewEvent("a", "T", bytes(1000)) for _ in range(100)])
+            self.assertEqual((store.wal_stat().application_id, store.wal_stat().segment_count), (7, 2))
+            self.assertEqual((store.stat().last_position, len(store.stat().log_id)), (200, 16))
+            self.assertEqual(store.recovery_report().verdict, "CLEAN_END")
+            self.assertEqual(store.path, self.path)
+        for bad in ({"must_create": True}, {"application_id": 8}, {"sync": "?"}, {"recovery": 5}, {"segment_bytes_max": -1}):
+            with self.assertRaises(duralog.DuralogError):
+                EventStore(self.path, **bad)
+
     def fill(self):
         with EventStore(self.path, sync="manual") as store:
             for number in range(20):
@@ -609,7 +624,6 @@ class Reading(Case):
                 good.data = b""
             self.assertEqual(pickle.loads(pickle.dumps(good)), good)
 
-
     def test_events_are_the_same_however_they_are_read(self):
         """Of pages in which some, all or none of the events have a field, with names that have the separator in them."""
         generator = random.Random(SEED)
@@ -655,23 +669,7 @@ class Reading(Case):
             self.assertEqual(store.append(save_positions={"p": 1}).stream_versions, {})
 
 
-class Opening(Case):
-    def test_choices_are_those_of_a_log(self):
-        with self.assertRaises(duralog.NotFound):
-            EventStore(self.path, must_exist=True)
-        with EventStore(self.path, must_create=True, application_id=7, segment_bytes_max=65536) as store:
-            with self.assertRaises(duralog.Busy):
-                EventStore(self.path)
-            store.append([NewEvent("a", "T", bytes(1000)) for _ in range(100)])
-            store.append([NewEvent("a", "T", bytes(1000)) for _ in range(100)])
-            self.assertEqual((store.wal_stat().application_id, store.wal_stat().segment_count), (7, 2))
-            self.assertEqual((store.stat().last_position, len(store.stat().log_id)), (200, 16))
-            self.assertEqual(store.recovery_report().verdict, "CLEAN_END")
-            self.assertEqual(store.path, self.path)
-        for bad in ({"must_create": True}, {"application_id": 8}, {"sync": "?"}, {"recovery": 5}, {"segment_bytes_max": -1}):
-            with self.assertRaises(duralog.DuralogError):
-                EventStore(self.path, **bad)
-
+class Lifetime(Case):
     def test_every_method_after_close_says_closed(self):
         store = EventStore(self.path)
         store.append(numbered(3))
