@@ -42,8 +42,8 @@ def dump_native(path):
                 put_record(record)
             checkpoint = wal.last_checkpoint()
             if checkpoint is not None:
-                out.write(b"C" + struct.pack("<Q", checkpoint[0]))
-                put_bytes(checkpoint[1])
+                out.write(b"C" + struct.pack("<Q", checkpoint.seq))
+                put_bytes(checkpoint.data)
             report = wal.recovery_report()
             out.write(b"V")
             put_bytes(report.row.encode())

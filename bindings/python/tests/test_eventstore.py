@@ -5,6 +5,7 @@ also read by `duralog.format`, which shares nothing with the library.
 
 import array
 import copy
+import dataclasses
 import datetime
 import gc
 import os
@@ -17,7 +18,7 @@ import uuid
 import warnings
 
 import duralog
-from duralog import ANY, EXISTS, NONE, Condition, Conflict, EventStore, NewEvent, Query, QueryItem
+from duralog import ANY, EXISTS, NONE, Condition, Conflict, EventStore, NewEvent, Query, QueryItem, StreamInfo
 from duralog import format as duralog_format
 from duralog._cursor import pages
 from duralog._events import events_of
@@ -591,7 +592,7 @@ class Reading(Case):
         self.assertEqual([(n.name, n.event_count) for n in store.types()], [("T0", 1666), ("T1", 1667), ("T2", 1667)])
         self.assertEqual([n.first_position for n in store.tags("mod5:")], [5, 1, 2, 3, 4])
         self.assertEqual(list(store.tags("x")), [])
-        self.assertEqual(store.stream_info("odd-1"), (1250, 1, 4997))
+        self.assertEqual(store.stream_info("odd-1"), StreamInfo(1250, 1, 4997))
         self.assertIsNone(store.stream_info("none"))
         store.append([NewEvent(f"s-{n:04}", "T") for n in range(3000)])
         self.assertEqual([name.name for name in store.streams("s-")], [f"s-{n:04}" for n in range(3000)])
@@ -667,6 +668,32 @@ class Reading(Case):
                 receipt = store.append([NewEvent(name, "T") for name in names])
                 self.assertEqual(receipt.stream_versions, dict.fromkeys(names, version))
             self.assertEqual(store.append(save_positions={"p": 1}).stream_versions, {})
+
+    def test_what_is_given_never_changes_and_can_be_kept_and_sent(self):
+        query = Query([QueryItem(["T"])])
+        with EventStore(self.path) as store:
+            receipt = store.append(numbered(2), conditions=[Condition(query), (query, 0)])
+            store.save_snapshot(b"k", 2, 2, b"state")
+            with self.assertRaises(duralog.ConcurrencyConflict) as caught:
+                store.append(numbered(1), expected={"a": 7})
+            found = [(receipt, "stream_versions"), (store.load_snapshot(b"k"), "data"), (store.stream_info("a"), "last_position"),
+                     (Condition(query, 1), "after"), (caught.exception.conflicts[0], "actual")]
+        for item, name in found:
+            with self.subTest(type(item).__name__):
+                with self.assertRaises(dataclasses.FrozenInstanceError):
+                    setattr(item, name, None)
+                for other in (pickle.loads(pickle.dumps(item)), copy.deepcopy(item)):
+                    self.assertEqual((other, hash(other), repr(other)), (item, hash(item), repr(item)))
+                with self.assertRaises(TypeError):
+                    iter(item)
+        with self.assertRaises(TypeError):
+            receipt.stream_versions["a"] = 1
+        versions = {"a": 1}
+        made = duralog.AppendReceipt(1, 1, 5, 7, False, versions)
+        versions["a"] = 2
+        self.assertEqual(made.stream_versions, {"a": 1})
+        self.assertEqual(found[1][0], duralog.Snapshot(2, 2, b"state"))
+        self.assertEqual(Condition(query), Condition(query=query, after=0))
 
 
 class Lifetime(Case):

@@ -310,8 +310,8 @@ class Saving(ProjectionCase):
         for version in (2, 4, 6):
             self.store.save_snapshot(b"k", version, version, bytearray(b"%d" % version), fingerprint=b"f")
         load = self.store.load_snapshot
-        self.assertEqual(load(b"k", fingerprint=b"f"), (6, 6, b"6"))
-        self.assertEqual(load(b"k", 5, fingerprint=b"f"), (4, 4, b"4"))
+        self.assertEqual(load(b"k", fingerprint=b"f"), duralog.Snapshot(6, 6, b"6"))
+        self.assertEqual(load(b"k", 5, fingerprint=b"f"), duralog.Snapshot(4, 4, b"4"))
         self.assertEqual([load(b"k"), load(b"k", 1, fingerprint=b"f"), load(b"other", fingerprint=b"f")], [None] * 3)
         self.store.delete_snapshots(b"k")
         self.assertIsNone(load(b"k", fingerprint=b"f"))

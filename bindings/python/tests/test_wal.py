@@ -355,7 +355,7 @@ class Keeping(Case):
             self.assertIsNone(wal.last_checkpoint())
             for data in (b"", b"saved", bytes(4096), os.urandom(4097), os.urandom(1 << 20)):
                 seq = wal.checkpoint(data)
-                self.assertEqual(wal.last_checkpoint(), (seq, data))
+                self.assertEqual(wal.last_checkpoint(), duralog.Checkpoint(seq, data))
         with Wal(self.path, read_only=True) as wal:
             self.assertEqual(wal.last_checkpoint().data, data)
             self.assertEqual(wal.stat().checkpoint_seq, 5)

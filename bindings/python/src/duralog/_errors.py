@@ -8,7 +8,8 @@ files but not Duralog (`except FileNotFoundError`) does the right thing.
 from __future__ import annotations
 
 import errno
-from typing import Any, Callable, Dict, NamedTuple, Tuple, Type
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Tuple, Type
 from uuid import UUID
 
 from . import _native
@@ -206,7 +207,8 @@ class BufferTooSmall(DuralogError):
     status = _native.DURALOG_E_BUFFER_TOO_SMALL
 
 
-class Conflict(NamedTuple):
+@dataclass(frozen=True)
+class Conflict:
     """A precondition that did not hold.
 
     kind: "stream", "condition" or "position". index: which one, from 0: of `expected`, of `conditions`, or of
@@ -216,7 +218,7 @@ class Conflict(NamedTuple):
     """
 
     kind: str
-    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody needs here
+    index: int
     name: str
     expected: int
     actual: int

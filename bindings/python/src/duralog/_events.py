@@ -17,12 +17,13 @@ import uuid
 from array import array
 from collections.abc import Collection, Mapping
 from ctypes import c_char_p, c_void_p, cast, string_at
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain, repeat
 from operator import itemgetter
 from struct import Struct
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
 from ._cursor import PAGE_COUNT_MAX, Cutter, memory_at, new_tuple, u32_column, u64_column
@@ -320,7 +321,8 @@ class Query:
         object.__setattr__(self, "items", found)
 
 
-class Condition(NamedTuple):
+@dataclass(frozen=True)
+class Condition:
     """Demands that no event behind the position `after` matches: nothing of the kind came since one looked."""
 
     query: Query
@@ -333,7 +335,8 @@ class AppendReceipt:
 
     first_position, last_position: of its events; 0 if it had none. time_ns: when it was recorded.
     duplicate: it had been appended before, nothing was written, and this is the receipt of the first time (but
-    batch_id is 0). stream_versions: each stream that was appended to, and its version after that.
+    batch_id is 0). stream_versions: each stream that was appended to, and its version after that; it can't be
+    changed, and dict() of it gives one that can.
     """
 
     first_position: int
@@ -341,7 +344,15 @@ class AppendReceipt:
     time_ns: int
     batch_id: int
     duplicate: bool
-    stream_versions: Dict[str, int]
+    stream_versions: Mapping[str, int] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stream_versions", MappingProxyType(dict(self.stream_versions)))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # A MappingProxyType can be neither pickled nor copied.
+        return AppendReceipt, (self.first_position, self.last_position, self.time_ns, self.batch_id, self.duplicate,
+                               dict(self.stream_versions))
 
     @property
     def time(self) -> datetime.datetime:
@@ -349,7 +360,8 @@ class AppendReceipt:
         return time_of(self.time_ns)
 
 
-class StreamInfo(NamedTuple):
+@dataclass(frozen=True)
+class StreamInfo:
     """What is known of a stream: its version, and the positions of its first and its last event."""
 
     stream_version: int
@@ -366,7 +378,8 @@ class Name(NamedTuple):
     last_position: int
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True)
+class Snapshot:
     """A saved state: the version that it is of, the position up to which events are in it, and its bytes."""
 
     version: int

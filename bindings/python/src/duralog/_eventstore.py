@@ -356,7 +356,7 @@ class EventStore(Handle):
     # --- Streams, names, saved positions, state -----------------------------------------------
 
     def stream_info(self, stream: str) -> Optional[StreamInfo]:
-        """What is known of a stream: (stream_version, first_position, last_position); None: there is no such stream."""
+        """What is known of a stream; None: there is no such stream."""
         name = text_bytes(stream, "stream")
         found = _native.eventstore_stream_info_t()
         try:
@@ -492,6 +492,8 @@ def _open(owner: int, function: Callable[..., int], arguments: Tuple[Any, ...], 
 
 
 def _condition(condition: Any) -> Tuple[Query, int]:
+    if isinstance(condition, Condition):
+        return condition.query, condition.after
     if not isinstance(condition, tuple) or len(condition) != 2:
         raise TypeError(f"a condition must be a Condition or (query, after), not {type(condition).__name__}")
     return condition

@@ -16,6 +16,7 @@ import mmap
 import operator
 from array import array
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
@@ -97,7 +98,8 @@ class Batch(NamedTuple):
         return time_of(self.time_ns)
 
 
-class Checkpoint(NamedTuple):
+@dataclass(frozen=True)
+class Checkpoint:
     """A checkpoint: its sequence number and the bytes that it was given."""
 
     seq: int

@@ -8,7 +8,8 @@ the work is stopped, and the exception goes on from here.
 from __future__ import annotations
 
 from ctypes import byref
-from typing import Any, Callable, List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, List, Optional
 
 from . import _native
 from ._handles import last_error
@@ -19,7 +20,8 @@ Progress = Callable[[int, int], Any]
 """progress(done, total), in segments. Returns False to stop; None and all else go on."""
 
 
-class Repair(NamedTuple):
+@dataclass(frozen=True)
+class Repair:
     """What the whole log looked like before, and what it looks like now."""
 
     before: RecoveryReport
