@@ -1686,7 +1686,7 @@ typedef struct eventstore_receipt_t {
     /** Position of its last event; 0 if it has none. */
     uint64_t last_position;
     /**
-     * When it was recorded, in nanoseconds since 1970-01-01 UTC; 0 for a duplicate without events.
+     * When it was recorded, in nanoseconds since 1970-01-01 UTC; of a duplicate, the first time.
      */
     uint64_t time_ns;
     /** Number of its batch: the LSN where that begins; 0 for a duplicate. */

@@ -264,6 +264,35 @@ fn a_request_that_comes_again_gives_the_first_receipt() {
     };
     let error = store.append(&other, Durability::AsOpened).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Duplicate);
+    // Who it was is told: by which key, and where what it appended begins.
+    let expected = format!(
+        "another request was carried out with the idempotency key \"key\": 1 events from position {} on",
+        first.first_position
+    );
+    assert_eq!(error.to_string(), expected);
+
+    let side = [SideRecord::PutState {
+        key: b"k",
+        value: b"v",
+    }];
+    let bare = AppendRequest {
+        side_records: &side,
+        idempotency_key: Some(b"bare"),
+        ..AppendRequest::default()
+    };
+    let first = store.append(&bare, Durability::AsOpened).unwrap();
+    let again = store.append(&bare, Durability::AsOpened).unwrap();
+    assert_eq!((again.duplicate, again.last_position), (true, 0));
+    assert_eq!(again.time_ns, first.time_ns);
+    let other = AppendRequest {
+        idempotency_key: Some(b"bare"),
+        ..other
+    };
+    let error = store.append(&other, Durability::AsOpened).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "another request was carried out with the idempotency key \"bare\": one without events"
+    );
 }
 
 #[test]

@@ -246,11 +246,13 @@ pub(super) fn known_ids(ids: Vec<EventId>) -> Error {
 }
 
 fn other_request(key: &[u8], note: &RequestNote) -> Error {
+    let what = match note.event_count {
+        0 => "one without events".to_owned(),
+        count => format!("{count} events from position {} on", note.first_position),
+    };
     let message = format!(
-        "another request was carried out with the idempotency key {:?}: {} events from position {} on",
-        String::from_utf8_lossy(key),
-        note.event_count,
-        note.first_position
+        "another request was carried out with the idempotency key {:?}: {what}",
+        String::from_utf8_lossy(key)
     );
     Error::new(ErrorKind::Duplicate, message)
 }

@@ -38,7 +38,7 @@ pub struct eventstore_receipt_t {
     pub first_position: u64,
     /// Position of its last event; 0 if it has none.
     pub last_position: u64,
-    /// When it was recorded, in nanoseconds since 1970-01-01 UTC; 0 for a duplicate without events.
+    /// When it was recorded, in nanoseconds since 1970-01-01 UTC; of a duplicate, the first time.
     pub time_ns: u64,
     /// Number of its batch: the LSN where that begins; 0 for a duplicate.
     pub batch_id: u64,

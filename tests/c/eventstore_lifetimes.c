@@ -433,6 +433,139 @@ static void conflicts_are_told_together_and_the_batch_stays(eventstore_t *store)
     GIVES(DURALOG_OK, eventstore_append_close(batch));
 }
 
+static void append_expecting(int line, eventstore_t *store, const char *stream, int64_t expected,
+                             duralog_status_t status)
+{
+    eventstore_append_t *batch = new_batch();
+    eventstore_conflict_t conflict = EVENTSTORE_CONFLICT_INIT;
+    size_t count = 77;
+
+    add(batch, stream, "T", "");
+    add(batch, stream, "T", "");
+    GIVES(DURALOG_OK, eventstore_append_expect(batch, stream, strlen(stream), expected));
+    check_status(line, "eventstore_append", eventstore_append(store, batch, 0, NULL), status);
+    GIVES(DURALOG_OK, eventstore_append_conflict_count(batch, &count));
+    check_that(line, "count of conflicts", count == (status == DURALOG_E_CONFLICT));
+    if (count == 1) {
+        GIVES(DURALOG_OK, eventstore_append_conflict(batch, 0, &conflict));
+        check_that(line, "what was expected", conflict.expected == expected);
+    }
+    GIVES(DURALOG_OK, eventstore_append_close(batch));
+}
+#define APPENDS(stream, expected) append_expecting(__LINE__, store, (stream), (expected), DURALOG_OK)
+#define CONFLICTS(stream, expected) \
+    append_expecting(__LINE__, store, (stream), (expected), DURALOG_E_CONFLICT)
+
+static void a_version_is_expected_in_every_way(const char *directory)
+{
+    eventstore_t *store = open_store(directory, "expected");
+    eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
+
+    CONFLICTS("a", EVENTSTORE_EXPECT_EXISTS);
+    CONFLICTS("a", 1);
+    APPENDS("a", EVENTSTORE_EXPECT_NONE);
+    CONFLICTS("a", EVENTSTORE_EXPECT_NONE);
+    CONFLICTS("a", 1);
+    CONFLICTS("a", 3);
+    APPENDS("a", 2);
+    CONFLICTS("a", 2);
+    APPENDS("a", EVENTSTORE_EXPECT_EXISTS);
+    APPENDS("a", EVENTSTORE_EXPECT_ANY);
+    APPENDS("b", EVENTSTORE_EXPECT_ANY);
+    APPENDS("b", 2);
+    GIVES(DURALOG_OK, eventstore_stream_info(store, "a", 1, &info));
+    HOLDS(info.stream_version == 8 && info.last_position == 8);
+    GIVES(DURALOG_OK, eventstore_stream_info(store, "b", 1, &info));
+    HOLDS(info.stream_version == 4 && info.first_position == 9 && info.last_position == 12);
+    GIVES(DURALOG_OK, eventstore_close(store));
+}
+
+/* A name that begins with "-" is of it. */
+static void a_category_can_be_without_a_name(const char *directory)
+{
+    eventstore_t *store = open_store(directory, "categories");
+    eventstore_append_t *batch = new_batch();
+    eventstore_read_t read = EVENTSTORE_READ_INIT;
+    eventstore_names_page_t page = EVENTSTORE_NAMES_PAGE_INIT;
+    eventstore_names_t *names = NULL;
+
+    add(batch, "-a", "T", "");
+    add(batch, "b", "T", "");
+    add(batch, "-", "T", "");
+    add(batch, "c-", "T", "");
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, NULL));
+    GIVES(DURALOG_OK, eventstore_append_close(batch));
+    read.selection = EVENTSTORE_READ_CATEGORY;
+    READS("13"); /* NULL is allowed with 0 */
+    read.name = "";
+    READS("13");
+    read.direction = EVENTSTORE_READ_BACKWARD;
+    READS("31");
+    GIVES(DURALOG_OK, eventstore_names_open(store, EVENTSTORE_NAMES_CATEGORY, NULL, 0, &names));
+    GIVES(DURALOG_OK, eventstore_names_next_page(names, 9, &page));
+    HOLDS(page.count == 3 && page.name_begin[0] == page.name_end[0] && page.event_count[0] == 2);
+    HOLDS(page.first_position[0] == 1 && page.last_position[0] == 3);
+    HOLDS(is(page.bytes, page.bytes_len, "bc"));
+    GIVES(DURALOG_OK, eventstore_names_close(names));
+    GIVES(DURALOG_OK, eventstore_close(store));
+}
+
+/* The receipt of the first time, with the versions of that time, though its streams went on. */
+static void a_duplicate_has_the_first_receipt(const char *directory)
+{
+    static const char *const expected[] = {"one", "two"};
+    eventstore_t *store = open_store(directory, "duplicates");
+    eventstore_append_t *batch = new_batch();
+    eventstore_append_t *other = new_batch();
+    eventstore_receipt_t first = EVENTSTORE_RECEIPT_INIT;
+    eventstore_receipt_t again = EVENTSTORE_RECEIPT_INIT;
+    duralog_error_t error = DURALOG_ERROR_INIT;
+    const char *name = NULL;
+    size_t len = 0;
+    uint64_t version = 0;
+    size_t i;
+
+    add(other, "one", "T", "");
+    GIVES(DURALOG_OK, eventstore_append(store, other, 0, NULL));
+    add(batch, "one", "T", "1");
+    add(batch, "two", "T", "2");
+    add(batch, "one", "T", "3");
+    GIVES(DURALOG_OK, eventstore_append_set_idempotency_key(batch, BYTES("order 7"), 7));
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, &first));
+    HOLDS(first.duplicate == 0 && first.first_position == 2 && first.last_position == 4);
+    HOLDS(first.time_ns > UINT64_C(1500000000000000000));
+    GIVES(DURALOG_OK, eventstore_append(store, other, 0, NULL));
+    memset((char *)&again + sizeof again.struct_size, 0xA5, sizeof again - sizeof again.struct_size);
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, &again));
+    HOLDS(again.duplicate == 1 && again.batch_id == 0);
+    HOLDS(again.first_position == 2 && again.last_position == 4);
+    HOLDS(again.time_ns == first.time_ns && again.stream_count == first.stream_count);
+    HOLDS(again.stream_count == 2);
+    for (i = 0; i < 2; i++) {
+        GIVES(DURALOG_OK, eventstore_append_stream_version(batch, i, &name, &len, &version));
+        HOLDS(is(name, len, expected[i]) && version == (i == 0 ? 3 : 1));
+    }
+
+    /* Another batch with the key: the message names the key, and where the first begins. */
+    GIVES(DURALOG_OK, eventstore_append_set_idempotency_key(other, BYTES("order 7"), 7));
+    GIVES(DURALOG_E_DUPLICATE, eventstore_append(store, other, 0, &again));
+    duralog_last_error(&error);
+    HOLDS(strstr(error.message, "the idempotency key \"order 7\": ") != NULL);
+    HOLDS(strstr(error.message, "3 events from position 2 on") != NULL);
+
+    /* Without events it has a time, too. */
+    GIVES(DURALOG_OK, eventstore_append_clear(batch));
+    GIVES(DURALOG_OK, eventstore_append_put_state(batch, BYTES("k"), 1, BYTES("v"), 1));
+    GIVES(DURALOG_OK, eventstore_append_set_idempotency_key(batch, BYTES("state"), 5));
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, &first));
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, &again));
+    HOLDS(again.duplicate == 1 && again.last_position == 0 && again.stream_count == 0);
+    HOLDS(again.time_ns == first.time_ns && first.time_ns > UINT64_C(1500000000000000000));
+    GIVES(DURALOG_OK, eventstore_append_close(batch));
+    GIVES(DURALOG_OK, eventstore_append_close(other));
+    GIVES(DURALOG_OK, eventstore_close(store));
+}
+
 static void what_comes_twice_is_written_once(eventstore_t *store)
 {
     eventstore_append_t *batch = new_batch();
@@ -816,5 +949,8 @@ int main(int argc, char **argv)
     threads_share_a_handle(argv[1]);
     a_subscription_waits_for_what_comes(argv[1]);
     a_snapshot_is_loaded_as_it_was_saved(argv[1]);
+    a_version_is_expected_in_every_way(argv[1]);
+    a_category_can_be_without_a_name(argv[1]);
+    a_duplicate_has_the_first_receipt(argv[1]);
     return check_result();
 }

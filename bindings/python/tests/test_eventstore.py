@@ -415,13 +415,21 @@ class Repetition(Case):
             first = store.append(numbered(2), idempotency_key=b"\0key")
             self.assertFalse(first.duplicate)
         with EventStore(self.path) as store:
-            self.assertTrue(store.append(numbered(2), idempotency_key=bytearray(b"\0key")).duplicate)
-            with self.assertRaises(duralog.DuplicateEvent) as caught:
-                store.append(numbered(3), idempotency_key=b"\0key")
-            self.assertEqual(caught.exception.event_ids, ())
+            store.append(numbered(1))
+            again = store.append(numbered(2), idempotency_key=bytearray(b"\0key"))
+            self.assertEqual((again.duplicate, again.batch_id), (True, 0))
+            self.assertEqual((again.first_position, again.last_position, again.time_ns, again.stream_versions),
+                             (first.first_position, first.last_position, first.time_ns, first.stream_versions))
+            second = store.append(numbered(1), idempotency_key=b"second")
+            for key, told, count, position in ((b"\0key", "\\0key", 2, 1), (b"second", "second", 1, second.first_position)):
+                with self.assertRaises(duralog.DuplicateEvent) as caught:
+                    store.append(numbered(3), idempotency_key=key)
+                self.assertEqual(caught.exception.event_ids, ())
+                self.assertEqual(caught.exception.message, "another request was carried out with the idempotency key "
+                                 f'"{told}": {count} events from position {position} on')
             with self.assertRaises(duralog.InvalidArgument):
                 store.append(numbered(1), idempotency_key=bytes(256))
-            self.assertEqual(store.last_position(), 2)
+            self.assertEqual(store.last_position(), 4)
 
 
 class SidePositionsAndState(Case):
@@ -596,6 +604,16 @@ class Reading(Case):
         self.assertIsNone(store.stream_info("none"))
         store.append([NewEvent(f"s-{n:04}", "T") for n in range(3000)])
         self.assertEqual([name.name for name in store.streams("s-")], [f"s-{n:04}" for n in range(3000)])
+
+    def test_a_name_that_begins_with_a_dash_is_of_the_category_without_a_name(self):
+        with EventStore(self.path) as store:
+            store.append([NewEvent(stream, "T") for stream in ("-a", "b", "-", "--", "c-")])
+            self.assertEqual(positions(store.read_category("")), [1, 3, 4])
+            self.assertEqual([event.category for event in store], ["", "b", "", "", "c"])
+            self.assertEqual([position for position, *_ in store.tuples(category="", backward=True)], [4, 3, 1])
+            self.assertEqual(list(store.categories()), [("", 3, 1, 4), ("b", 1, 2, 2), ("c", 1, 5, 5)])
+            with store.subscribe(category="", timeout=0) as subscription:
+                self.assertEqual(positions(subscription), [1, 3, 4])
 
     def test_cursor_follows_and_misses_nothing(self):
         with EventStore(self.path) as store, store.cursor(stream="a") as cursor:
