@@ -2756,9 +2756,9 @@ typedef struct eventstore_export_report_t {
  * Lines are appended in batches, each whole or not at all. An import that was stopped, in whatever
  * way, is repeated as it was: what is there already is compared with its line and left alone. The
  * first line that can't be imported ends the import; all batches before that of the line are in,
- * and nothing of its own. A last line without a newline that is no JSON is torn: it is reported
- * and left out. A line has at most 100,663,296 bytes and 1,000 fields, and is nested at most 500
- * levels deep.
+ * and nothing of its own. A last line without a newline that is no whole JSON object is torn: it is
+ * reported and left out. A line has at most 100,663,296 bytes and 1,000 fields, and is nested at
+ * most 500 levels deep.
  *
  * path: the file, in the bytes of the file system, with a NUL at its end; NULL: fd of the options.
  * options: may be NULL for the defaults.

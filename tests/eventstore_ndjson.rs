@@ -407,6 +407,92 @@ fn torn_last_line_is_reported_and_left_out_at_every_length() {
     assert_eq!(load(&store, &cut, 1000).unwrap_err().report.bad_line, 2);
 }
 
+/// Tails that are no whole object, whatever else is wrong with them, and objects that are whole and wrong.
+fn ends_without_newline() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let whole = line_with(1, "", "");
+    let whole = whole.trim_end();
+    let nested = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let deep = whole.replacen("{\"n\": 1}", &nested, 1);
+    let many: Vec<String> = (0..=FIELD_COUNT_MAX)
+        .map(|n| format!("\"{n}\":0"))
+        .collect();
+    let many = many.join(",");
+    let torn: Vec<Vec<u8>> = vec![
+        b"\0".to_vec(),
+        vec![0; 4096],
+        [whole.as_bytes(), &[0; 100]].concat(),
+        [&whole.as_bytes()[..30], &[0; 100]].concat(),
+        [b" \t".as_slice(), &[0; 100]].concat(),
+        b"5".to_vec(),
+        b"no json".to_vec(),
+        b"\xff".to_vec(),
+        b"{1:1}".to_vec(),
+        b"{\"a\":1,\"a\":2".to_vec(),
+        format!("{whole} {{").into_bytes(),
+        format!("{{\"data\":{}", "[".repeat(5000)).into_bytes(),
+        deep[..deep.len() - 1].into(),
+        deep.replacen("]]", "]\0]", 1).into_bytes(),
+        format!("{{{many}").into_bytes(),
+    ];
+    let wrong: Vec<Vec<u8>> = vec![
+        b"{}".to_vec(),
+        b"{\"a\":1,\"a\":2}".to_vec(),
+        whole.replacen("case-1", "", 1).into_bytes(),
+        deep.clone().into_bytes(),
+        format!("{{{many}}}").into_bytes(),
+    ];
+    (torn, wrong)
+}
+
+#[test]
+fn a_last_line_that_is_no_whole_object_is_torn_as_the_peer_says() {
+    let (directory, store) = new_store();
+    let first = line_with(0, "", "");
+    load(&store, first.as_bytes(), 1000).unwrap();
+    let (torn, wrong) = ends_without_newline();
+    for last in &torn {
+        let start = String::from_utf8_lossy(&last[..last.len().min(60)]).into_owned();
+        let report = load(&store, &[first.as_bytes(), last].concat(), 1000).unwrap();
+        assert_eq!((report.torn_line, report.known), (2, 1), "{start}");
+        // The first of two is not the last, and neither is one with a newline behind it.
+        for behind in ["\n", "\n{}"] {
+            let text = [first.as_bytes(), last, behind.as_bytes()].concat();
+            let failed = load(&store, &text, 1000).unwrap_err();
+            assert_eq!(failed.report.bad_line, 2, "{start}");
+        }
+    }
+    for last in &wrong {
+        let start = String::from_utf8_lossy(&last[..last.len().min(60)]).into_owned();
+        let failed = load(&store, &[first.as_bytes(), last].concat(), 1000).unwrap_err();
+        assert_eq!(failed.report.bad_line, 2, "{start}");
+    }
+    assert_eq!(store.last_position().unwrap(), 1);
+    let told = peer::judged(directory.path(), &[torn.clone(), wrong].concat());
+    let expected = (0..told.len()).map(|at| if at < torn.len() { "torn" } else { "bad" });
+    assert_eq!(told, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn lines_that_are_all_long_make_batches_of_their_own() {
+    let (_directory, store) = new_store();
+    // 33 of these and a bit are 32 MiB, at which a batch ends; blank lines count like others.
+    let long = format!("\"{}\"", "x".repeat(1_000_000));
+    let mut text = String::new();
+    for number in 0..40 {
+        text += &line_with(number, "{\"n\": 1}", &long);
+    }
+    text += &format!("{}\n", " ".repeat(999_999)).repeat(28);
+    text += &lines(40..42);
+    let mut told = Vec::new();
+    let mut tell = |now: Progress| {
+        told.push(now.events);
+        true
+    };
+    let options = ImportOptions::default();
+    import(&store, &mut text.as_bytes(), 0, &options, &mut tell).unwrap();
+    assert_eq!(told, [34, 40, 42]);
+}
+
 #[test]
 fn empty_lines_mean_nothing_and_progress_is_told_after_each_batch() {
     let (directory, store) = new_store();

@@ -168,4 +168,10 @@ fn killed_half_way_and_repeated_the_import_is_the_same() {
     assert_eq!((report.imported, report.known), (8577 - there, there));
     store.close().unwrap();
     check_receipts(&place, &text);
+    // And once more, after it was whole.
+    let store = open(&place);
+    let report = import_file(&store, &path, &ImportOptions::default(), &mut go_on).unwrap();
+    assert_eq!((report.imported, report.known), (0, 8577));
+    store.close().unwrap();
+    check_receipts(&place, &text);
 }

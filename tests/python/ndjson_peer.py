@@ -14,10 +14,8 @@ from duralog._eventstore import check_event
 def judge(line):
     try:
         event = ndjson.event_of_line(line)
-    except ndjson._Damaged:
-        return "bad"
     except (ValueError, RecursionError):
-        return "bad" if line.endswith(b"\n") else "torn"
+        return "torn" if ndjson._is_torn(line) else "bad"
     try:
         check_event(event)
     except DuralogError:

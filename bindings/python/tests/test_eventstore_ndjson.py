@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from collections import Counter, defaultdict
 from duralog import EventStore, NewEvent, Query, QueryItem, ndjson
 from support import REPOSITORY, Case
 
+SEED = random.randrange(1 << 32)
 RECEIPTS = os.environ.get("DURALOG_RECEIPTS", os.path.join(REPOSITORY, "..", "shared", "data", "receipt.ndjson"))
 
 LINE = {"event_id": "e-1", "stream_id": "case-1", "event_type": "Opened", "data": {"n": 1},
@@ -235,6 +237,66 @@ class Importing(StoreCase):
         with self.assertRaises(ndjson.ImportFailed):
             self.load(content[:end] + last[:-5] + b"\n")
 
+    def test_a_last_line_that_is_no_whole_object_is_torn_whatever_else_is_wrong_with_it(self):
+        first, whole = lines_of(line(0)), lines_of(line(1))[:-1]
+        deep = whole.replace(b'{"n": 1}', nested(5000))
+        many = b",".join(b'"%d":0' % n for n in range(1001))
+        self.load(first)
+        for last in (b"\0", bytes(4096), whole + bytes(100), whole[:30] + bytes(100), b" \t" + bytes(100), b"5", b"no json", b"\xff",
+                     b"{1:1}", b'{"a":1,"a":2', whole + b" {", b'{"data":' + b"[" * 5000, deep[:-1], deep.replace(b"]]", b"]\0]", 1),
+                     b"{" + many):
+            with self.subTest(last[:60]):
+                done = self.load(first + last)
+                self.assertEqual((done.torn_line, done.line_count, done.imported, done.known), (2, 2, 0, 1))
+                # The first of two is not the last, and neither is one with a newline behind it.
+                for behind in (b"\n", b"\n{}"):
+                    with self.assertRaisesRegex(ndjson.ImportFailed, "line 2: "):
+                        self.load(first + last + behind)
+        for last in (b"{}", b'{"a":1,"a":2}', whole.replace(b"case-1", b""), deep, b"{" + many + b"}"):
+            with self.subTest(last[:60]), self.assertRaisesRegex(ndjson.ImportFailed, "line 2: "):
+                self.load(first + last)
+        self.assertEqual(self.store.last_position(), 1)
+
+    def test_what_is_a_whole_object_is_that_of_the_decoder(self):
+        generator = random.Random(SEED)
+        content = b'{"a": [1, -2.5e+3, "x\\u00e4\\n", {"b": null}, [], {}], "\xc3\xa4": true, "": [false, 0] }'
+        self.assertTrue(ndjson._is_object(content))
+        pieces = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"0", b"-", b".", b"1e5", b"null", b" ", b"\0", b"\n", b"\\u12", b"\xff"]
+        both = Counter()
+        for _ in range(20_000):
+            at = generator.randrange(len(content) + 1)
+            text = content[:at] + generator.choice(pieces) + content[at + generator.randrange(4):]
+            try:
+                expected = isinstance(json.loads(text.decode(), parse_constant=ndjson._refuse_constant), dict)
+            except ValueError:
+                expected = False
+            self.assertEqual(ndjson._is_object(text), expected, (text, SEED))
+            both[expected] += 1
+        self.assertGreater(min(both[True], both[False]), 500)
+
+    def test_a_line_has_a_length_at_most_and_so_has_a_batch(self):
+        class Endless(io.RawIOBase):
+            def readable(self):
+                return True
+
+            def readinto(self, buffer):
+                buffer[:] = b" " * len(buffer)
+                return len(buffer)
+
+        with self.assertRaisesRegex(ndjson.ImportFailed, f"line 1: is longer than {96 << 20} bytes"):
+            ndjson.import_events(self.store, io.BufferedReader(Endless()))
+        blank = b" " * ndjson.LINE_LEN_MAX
+        self.assertEqual(self.load(blank + b"\n" + blank).line_count, 2)
+        for newline in (b"", b"\n"):
+            with self.assertRaisesRegex(ndjson.ImportFailed, "line 2: is longer than 100663296 bytes"):
+                self.load(b"\n" + blank + b" " + newline)
+        # 33 of these and a bit are 32 MiB, at which a batch ends; blank lines count like others.
+        long = [line(number, data="x" * 1_000_000) for number in range(40)]
+        content = lines_of(*long) + (b" " * 999_999 + b"\n") * 28 + lines_of(line(40), line(41))
+        there = []
+        self.load(content, progress=lambda done, total: there.append(self.store.last_position()))
+        self.assertEqual(there, [34, 40, 42])
+
     def test_empty_lines_mean_nothing(self):
         done = self.load(b"\n \r\n" + lines_of(LINE) + b"\n\t\n ")
         self.assertEqual((done.line_count, done.imported, done.torn_line), (6, 1, 0))
@@ -423,6 +485,10 @@ class ReceiptLog(Case):
         done = tool("import", self.path, RECEIPTS)
         self.assertEqual(done.stdout, f"8577 lines: {8577 - there} events imported, {there} were there already\n".encode(),
                          done.stderr)
+        self.check()
+        # And once more, after it was whole.
+        done = tool("import", self.path, RECEIPTS)
+        self.assertEqual(done.stdout, b"8577 lines: 0 events imported, 8577 were there already\n", done.stderr)
         self.check()
 
 

@@ -6,10 +6,11 @@
 //!
 //! The first line that can't be imported ends the import. The batches before that of the line are
 //! in, and nothing of its own: a batch is appended only when all its lines were understood, whole
-//! or not at all. A last line without a newline that is no JSON is *torn*: its writer died, or is
-//! still writing. It is reported and left out.
+//! or not at all. A last line without a newline that is no whole JSON object is *torn*: its writer
+//! died, or is still writing, or the power failed and left zeros where its end should be. It is
+//! reported and left out.
 
-use super::json::Fault;
+use super::json;
 use super::line::{event_of_line, LineEvent};
 use super::{Progress, LINE_LEN_MAX, NAMESPACE};
 use crate::error::{Error, ErrorKind, Place, Result};
@@ -179,7 +180,7 @@ impl Import<'_> {
                         line: self.report.line_count,
                         event,
                     }),
-                    Err(Fault::NotJson(_)) if !line.ends_with(b"\n") => {
+                    Err(_) if !line.ends_with(b"\n") && !json::is_object(line) => {
                         self.report.torn_line = self.report.line_count;
                         break;
                     }
@@ -408,13 +409,14 @@ impl<'a> Lines<'a> {
         let mut searched = self.begin;
         let line_end = loop {
             let unseen = self.buffer.get(searched..self.end).unwrap_or_default();
-            if let Some(place) = unseen.iter().position(|byte| *byte == b'\n') {
-                break searched + place + 1;
-            }
-            searched = self.end;
-            if self.end - self.begin > LINE_LEN_MAX {
+            let newline = unseen.iter().position(|byte| *byte == b'\n');
+            searched += newline.unwrap_or(unseen.len());
+            if searched - self.begin > LINE_LEN_MAX {
                 let what = format!("is longer than {LINE_LEN_MAX} bytes");
                 return Err(Error::new(ErrorKind::BadLine, what));
+            }
+            if newline.is_some() {
+                break searched + 1;
             }
             let moved = self.make_space()?;
             searched -= moved;
@@ -499,6 +501,23 @@ mod tests {
             let expected: Vec<&str> = text.split_inclusive('\n').collect();
             assert_eq!(found, expected);
             assert_eq!(lines.bytes, text.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_is_allowed_and_no_longer() {
+        for newline in ["", "\n"] {
+            for (len, is_good) in [(LINE_LEN_MAX, true), (LINE_LEN_MAX + 1, false)] {
+                // In memory, so that the newline comes with the bytes before it.
+                let text = ["x".repeat(len).as_str(), newline].concat();
+                let mut source = text.as_bytes();
+                let mut lines = Lines::new(&mut source);
+                let found = lines.next().map(|line| line.map(<[u8]>::len));
+                match found {
+                    Ok(found) => assert_eq!((found, is_good), (Some(text.len()), true)),
+                    Err(error) => assert_eq!((error.kind(), is_good), (ErrorKind::BadLine, false)),
+                }
+            }
         }
     }
 

@@ -12,22 +12,15 @@ use std::collections::HashSet;
 
 /// Why a line says no event.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
-    /// It is no JSON, which is also how a line looks whose end is missing.
-    NotJson(String),
-    /// It is, as far as it goes, and not as it must be.
-    Damaged(String),
-}
+pub(super) struct Fault(String);
 
 impl Fault {
-    pub(super) fn damaged(what: impl Into<String>) -> Fault {
-        Fault::Damaged(what.into())
+    pub(super) fn new(reason: impl Into<String>) -> Fault {
+        Fault(reason.into())
     }
 
     pub(super) fn reason(&self) -> &str {
-        match self {
-            Fault::NotJson(reason) | Fault::Damaged(reason) => reason,
-        }
+        &self.0
     }
 }
 
@@ -171,11 +164,11 @@ pub(super) fn fields(text: &str) -> Result<Vec<Field<'_>>> {
     walk(text, |field| {
         if !names.insert(field.name.clone()) {
             let name = field.name.as_str().unwrap_or("a field");
-            return Err(Fault::Damaged(format!("has {name} twice")));
+            return Err(Fault::new(format!("has {name} twice")));
         }
         if fields.len() == FIELD_COUNT_MAX {
             let what = format!("has more than {FIELD_COUNT_MAX} fields");
-            return Err(Fault::Damaged(what));
+            return Err(Fault::new(what));
         }
         fields.push(field);
         Ok(())
@@ -201,7 +194,7 @@ pub(super) fn has_field(text: &str, name: &str) -> bool {
 fn walk<'a>(text: &'a str, mut show: impl FnMut(Field<'a>) -> Result<()>) -> Result<()> {
     let mut at = skip_space(text, 0);
     if !text[at..].starts_with('{') {
-        return Err(Fault::damaged("is not a JSON object"));
+        return Err(Fault::new("is not a JSON object"));
     }
     at = skip_space(text, at + 1);
     let mut is_first = true;
@@ -211,10 +204,10 @@ fn walk<'a>(text: &'a str, mut show: impl FnMut(Field<'a>) -> Result<()>) -> Res
         }
         is_first = false;
         if at < text.len() && !text[at..].starts_with('"') {
-            return Err(Fault::damaged("has a field whose name is no text"));
+            return Err(Fault::new("has a field whose name is no text"));
         }
         let name = value_at(text, at)?;
-        let lost = || Fault::damaged("has a field without a name");
+        let lost = || Fault::new("has a field without a name");
         let decoded = Text::of(name).ok_or_else(lost)?;
         at = pass(text, skip_space(text, at + name.len()), ':')?;
         at = skip_space(text, at);
@@ -227,7 +220,7 @@ fn walk<'a>(text: &'a str, mut show: impl FnMut(Field<'a>) -> Result<()>) -> Res
     }
     at = skip_space(text, at + 1);
     if at < text.len() {
-        return Err(Fault::NotJson(format!(
+        return Err(Fault::new(format!(
             "has more behind its object, from byte {at} on"
         )));
     }
@@ -258,9 +251,9 @@ pub(super) fn value_at(text: &str, at: usize) -> Result<&str> {
             let what = error.to_string();
             let what = what.split(" at line ").next().unwrap_or_default();
             let place = at + error.column().saturating_sub(1);
-            Err(Fault::NotJson(format!("{what} at byte {place}")))
+            Err(Fault::new(format!("{what} at byte {place}")))
         }
-        _ => Err(Fault::NotJson(format!("expected value at byte {at}"))),
+        _ => Err(Fault::new(format!("expected value at byte {at}"))),
     }
 }
 
@@ -268,9 +261,7 @@ fn pass(text: &str, at: usize, expected: char) -> Result<usize> {
     if text[at..].starts_with(expected) {
         return Ok(at + 1);
     }
-    Err(Fault::NotJson(format!(
-        "expected `{expected}` at byte {at}"
-    )))
+    Err(Fault::new(format!("expected `{expected}` at byte {at}")))
 }
 
 /// The first place at or behind `at` where there is no white space.
@@ -305,16 +296,29 @@ pub(super) fn is_deeper_than(text: &str, depth_max: usize) -> bool {
 }
 
 pub(super) fn too_deep() -> Fault {
-    Fault::Damaged(format!("is nested deeper than {DEPTH_MAX} levels"))
+    Fault::new(format!("is nested deeper than {DEPTH_MAX} levels"))
 }
 
 /// The bytes as a text, if they are one value of JSON that an import would take.
 pub(super) fn text_of(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
+    let value = only_value(text)?;
+    (!is_deeper_than(value, DEPTH_MAX)).then_some(text)
+}
+
+/// Whether the bytes are one object of JSON, whole, whatever it says and however deep it is. Of a
+/// line without a newline this tells one that was written to its end from one that was cut.
+pub(super) fn is_object(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes).ok();
+    let value = text.and_then(only_value);
+    value.is_some_and(|value| value.starts_with('{'))
+}
+
+/// The value that `text` is, without the white space around it.
+fn only_value(text: &str) -> Option<&str> {
     let begin = skip_space(text, 0);
     let value = value_at(text, begin).ok()?;
-    let is_all = skip_space(text, begin + value.len()) == text.len();
-    (is_all && !is_deeper_than(value, DEPTH_MAX)).then_some(text)
+    (skip_space(text, begin + value.len()) == text.len()).then_some(value)
 }
 
 /// Writes a value behind `out` on one line. Outside of texts, where alone they can be, line ends
@@ -399,12 +403,21 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_line_is_no_json_and_a_strange_one_is_damaged() {
+    fn a_cut_line_is_no_object_and_a_strange_one_says_why() {
         let text = r#"{"a": [1, "x\u00e4", {"b": null}], "ä": -1.5e3, "c": true}"#;
-        assert!(fields(text).is_ok());
-        for end in (1..text.len()).filter(|end| text.is_char_boundary(*end)) {
-            let fault = fields(&text[..end]).unwrap_err();
-            assert!(matches!(fault, Fault::NotJson(_)), "{end}: {fault:?}");
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert!(fields(text).is_ok() && is_object(text.as_bytes()));
+        for end in 0..text.len() {
+            assert!(!is_object(&text.as_bytes()[..end]), "{end}");
+            if let Some(cut) = text.get(..end) {
+                assert!(fields(cut).is_err(), "{end}");
+            }
+        }
+        for whole in [" {} \r\n", r#"{"a":1,"a":2}"#, &deep] {
+            assert!(is_object(whole.as_bytes()), "{whole}");
+        }
+        for other in ["{}\0", "\0", "{} {}", "5", "[]", "\u{feff}{}", &deep[1..]] {
+            assert!(!is_object(other.as_bytes()), "{other}");
         }
         for (text, reason) in [
             ("", "is not a JSON object"),
@@ -415,7 +428,7 @@ mod tests {
             (r#"{"a":1,}"#, "has a field whose name is no text"),
             (r#"{"a":1,"\u0061":2}"#, "has a twice"),
         ] {
-            assert_eq!(fields(text), Err(Fault::damaged(reason)), "{text}");
+            assert_eq!(fields(text), Err(Fault::new(reason)), "{text}");
         }
         for text in [
             r#"{"a":1 2}"#,
@@ -429,8 +442,8 @@ mod tests {
             r#"{"a":.5}"#,
             r#"{"a":1.}"#,
         ] {
-            let fault = fields(text).unwrap_err();
-            assert!(matches!(fault, Fault::NotJson(_)), "{text}: {fault:?}");
+            assert!(fields(text).is_err(), "{text}");
+            assert!(!is_object(text.as_bytes()), "{text}");
         }
     }
 

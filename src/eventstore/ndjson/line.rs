@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
 
     fn required(&mut self, name: &str) -> Result<&'a str> {
         self.take(name)
-            .ok_or_else(|| Fault::Damaged(format!("has no {name}")))
+            .ok_or_else(|| Fault::new(format!("has no {name}")))
     }
 }
 
@@ -136,7 +136,7 @@ impl<'a> Fields<'a> {
 pub(super) fn event_of_line(line: &[u8], namespace: &EventId) -> Result<LineEvent> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let good = error.valid_up_to();
-        Fault::NotJson(format!("is not UTF-8 from byte {good} on"))
+        Fault::new(format!("is not UTF-8 from byte {good} on"))
     })?;
     let mut fields = Fields(json::fields(text)?);
     let mut kept = Kept::default();
@@ -164,7 +164,7 @@ pub(super) fn event_of_line(line: &[u8], namespace: &EventId) -> Result<LineEven
         Some(value) => {
             let bytes = bytes_of("data_base64", value)?;
             if fields.has("data") {
-                return Err(Fault::damaged("has data_base64 and also data"));
+                return Err(Fault::new("has data_base64 and also data"));
             }
             bytes
         }
@@ -218,7 +218,7 @@ fn id_of(value: &str, namespace: &EventId) -> Result<(EventId, Option<String>)> 
             }
         }
         None if is_integer(value) => name.push_str(if value == "-0" { "0" } else { value }),
-        None => return Err(Fault::damaged("event_id is not a text or an integer")),
+        None => return Err(Fault::new("event_id is not a text or an integer")),
     }
     // The JSON text tells "1" from 1, and is ASCII whatever the text has in it.
     Ok((ids::of_name(namespace, &name), Some(name)))
@@ -233,7 +233,7 @@ fn is_integer(value: &str) -> bool {
 
 /// When it occurred, and the timestamp in the form to be kept if the time does not say it.
 fn occurred_of(value: &str) -> Result<(Option<i64>, Option<String>)> {
-    let text = Text::of(value).ok_or_else(|| Fault::damaged("timestamp is not a text"))?;
+    let text = Text::of(value).ok_or_else(|| Fault::new("timestamp is not a text"))?;
     let occurred_ns = text.as_str().and_then(time::parse);
     if let Some(time_ns) = occurred_ns {
         let mut written = String::new();
@@ -250,23 +250,23 @@ fn occurred_of(value: &str) -> Result<(Option<i64>, Option<String>)> {
 fn text_of<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>> {
     match Text::of(value) {
         Some(Text::Whole(text)) => Ok(text),
-        Some(Text::Broken(_)) => Err(Fault::Damaged(format!("{name} is no text that UTF-8 has"))),
-        None => Err(Fault::Damaged(format!("{name} is not a text"))),
+        Some(Text::Broken(_)) => Err(Fault::new(format!("{name} is no text that UTF-8 has"))),
+        None => Err(Fault::new(format!("{name} is not a text"))),
     }
 }
 
 fn tags_of(value: &str) -> Result<Vec<String>> {
     let mut tags = BTreeSet::new();
-    let items = json::items(value).ok_or_else(|| Fault::damaged("tags is not a list"))?;
+    let items = json::items(value).ok_or_else(|| Fault::new("tags is not a list"))?;
     for item in items {
         let tag = match Text::of(item) {
             Some(_) => text_of("a tag", item)?,
-            None => return Err(Fault::damaged("tags is not a list of texts")),
+            None => return Err(Fault::new("tags is not a list of texts")),
         };
         tags.insert(tag.into_owned());
         if tags.len() > TAG_COUNT_MAX {
             let what = format!("has more than {TAG_COUNT_MAX} tags");
-            return Err(Fault::Damaged(what));
+            return Err(Fault::new(what));
         }
     }
     Ok(tags.into_iter().collect())
@@ -274,11 +274,11 @@ fn tags_of(value: &str) -> Result<Vec<String>> {
 
 fn version_of(value: &str) -> Result<u64> {
     let wrong = || match is_integer(value) {
-        true => Fault::Damaged(format!(
+        true => Fault::new(format!(
             "schema_version is {value}, expected 0 to {}",
             u64::MAX
         )),
-        false => Fault::damaged("schema_version is not an integer"),
+        false => Fault::new("schema_version is not an integer"),
     };
     match value {
         "-0" => Ok(0),
@@ -288,21 +288,21 @@ fn version_of(value: &str) -> Result<u64> {
 }
 
 fn uuid_of(name: &str, value: &str) -> Result<EventId> {
-    let text = Text::of(value).ok_or_else(|| Fault::Damaged(format!("{name} is not a text")))?;
+    let text = Text::of(value).ok_or_else(|| Fault::new(format!("{name} is not a text")))?;
     match text.as_str().and_then(ids::parse) {
-        Some(id) if id == [0; 16] => Err(Fault::Damaged(format!(
+        Some(id) if id == [0; 16] => Err(Fault::new(format!(
             "{name} is all zero, which means that there is none"
         ))),
         Some(id) => Ok(id),
-        None => Err(Fault::Damaged(format!("{name} is not a UUID"))),
+        None => Err(Fault::new(format!("{name} is not a UUID"))),
     }
 }
 
 fn bytes_of(name: &str, value: &str) -> Result<Vec<u8>> {
-    let text = Text::of(value).ok_or_else(|| Fault::Damaged(format!("{name} is not a text")))?;
+    let text = Text::of(value).ok_or_else(|| Fault::new(format!("{name} is not a text")))?;
     text.as_str()
         .and_then(base64::decode)
-        .ok_or_else(|| Fault::Damaged(format!("{name} is not base64")))
+        .ok_or_else(|| Fault::new(format!("{name} is not base64")))
 }
 
 /// What is deeper would come back as bytes that are no JSON.
@@ -321,7 +321,7 @@ fn refuse_what_has_no_place(kept: &Kept<'_>, fields: &[Field<'_>]) -> Result<()>
     if without_place.is_empty() {
         return Ok(());
     }
-    Err(Fault::Damaged(format!(
+    Err(Fault::new(format!(
         "has metadata_base64 and also {}, for which there is no place",
         without_place.join(", ")
     )))

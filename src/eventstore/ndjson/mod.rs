@@ -55,7 +55,7 @@ pub use import::{import, import_file, ImportFailed, ImportOptions, ImportReport}
 
 use crate::format::event::EventId;
 
-/// Bytes of a line at most: what the largest event takes in base64, and the names around it.
+/// Bytes of a line at most, without its newline: what the largest event takes in base64, and the names around it.
 pub const LINE_LEN_MAX: usize = 96 << 20;
 /// Levels to which data and metadata may be nested. Others who read them may do so recursively.
 pub const DEPTH_MAX: usize = 500;

@@ -27,9 +27,9 @@ Importing. Lines are appended in batches of `batch_count` lines, each batch whol
 callback is called after each. An import that was stopped, in whatever way, is simply repeated: what
 is there already is compared with its line and left alone. The first line that is damaged stops
 the import with ImportFailed, which has its number: all batches before that of the line are in, and
-nothing of its own. A last line without newline that is no JSON is torn: its writer died, or is still
-writing. It is reported and left out. A line has at most 1,000 fields; data and metadata are nested at most 500
-levels deep.
+nothing of its own. A last line without newline that is no whole JSON object is torn: its writer died, or is still
+writing, or the power failed and left zeros where its end should be. It is reported and left out. A line has at most
+100,663,296 bytes and 1,000 fields; data and metadata are nested at most 500 levels deep.
 
 Exporting. Positions have no gaps, so line n of an export is event n behind where it began. That is how
 `resume` goes on with a file that is there, after cutting its torn last line.
@@ -52,6 +52,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from ._errors import DuplicateEvent, DuralogError, InvalidArgument, TooLarge
@@ -75,9 +76,15 @@ DEPTH_MAX = 500
 FIELD_COUNT_MAX = 1000
 """Fields of a line at most."""
 
+LINE_LEN_MAX = 96 << 20
+"""Bytes of a line at most, without its newline: what the largest event takes in base64, and the names around it."""
+
 KEPT = "duralog.ndjson"
 _KEPT_BEGIN = f'{{"{KEPT}":'
 _JSON_TYPE = "application/json"
+_BATCH_BYTES_MAX = 32 << 20
+"""Bytes of lines at which a batch ends, with the line that reaches it, so that lines that are all long don't fill the
+memory."""
 _EXPORT_PROGRESS_COUNT = 1000
 _TOO_DEEP = f"is nested deeper than {DEPTH_MAX} levels"
 _KNOWN = frozenset(("event_id", "stream_id", "event_type", "data", "data_base64", "timestamp", "metadata", "metadata_base64",
@@ -90,6 +97,8 @@ _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}
                    re.ASCII)
 _NESTING = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
+_TOKEN = re.compile(r'[ \t\r\n]*(?:([\[\]{},:])|("[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*")'
+                    r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null)")
 
 
 class ImportFailed(ValueError):
@@ -206,6 +215,44 @@ def _is_deeper_than(text: str, depth_max: int) -> bool:
         elif mark in "]}":
             depth = max(depth - 1, 0)
     return False
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line that says no event was not written to its end."""
+    return not line.endswith(b"\n") and not _is_object(line)
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether it is one object of JSON, whole, whatever it says and however deep it is: the decoder has a limit."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return False
+    opened: List[str] = []
+    at = 0
+    expected = "{"  # tokens that may come next: marks as they are, t for a text, v for any other value
+    while expected:
+        found = _TOKEN.match(text, at)
+        if found is None:
+            return False
+        at = found.end()
+        token = found[1] or ("t" if found[2] else "v")
+        if token not in expected:
+            return False
+        if token in "[{":
+            opened.append(token)
+            expected = "t}" if token == "{" else "tv[{]"
+        elif token == ":":
+            expected = "tv[{"
+        elif token == ",":
+            expected = "t" if opened[-1] == "{" else "tv[{"
+        elif token == "t" and expected in ("t", "t}"):
+            expected = ":"  # it was a name
+        else:
+            if token in "]}":
+                opened.pop()
+            expected = "" if not opened else ",}" if opened[-1] == "{" else ",]"
+    return _SPACE.fullmatch(text, at) is not None
 
 
 def _is_whole(text: str) -> bool:
@@ -429,25 +476,29 @@ def import_events(store: EventStore, source: PathOrFile, *, batch_count: int = 1
     """
     if batch_count < 1:
         raise ValueError(f"batch_count is {batch_count}, expected 1 or more")
-    lines = bytes_read = known = imported = torn_line = 0
+    lines = bytes_read = batch_bytes = known = imported = torn_line = 0
     batch: List[Tuple[int, NewEvent]] = []
     stopped = False
     with _opened(source, "rb") as file:
         total = _size_of(file)
-        for line in file:
+        for line in iter(partial(file.readline, LINE_LEN_MAX + 1), b""):
             lines += 1
+            if len(line) > LINE_LEN_MAX and not line.endswith(b"\n"):
+                raise ImportFailed(lines, f"is longer than {LINE_LEN_MAX} bytes", imported)
             bytes_read += len(line)
+            batch_bytes += len(line)
             if line.strip():
                 try:
                     batch.append((lines, event_of_line(line, namespace)))
                 except (ValueError, RecursionError) as error:
-                    if not line.endswith(b"\n") and not isinstance(error, _Damaged):
+                    if _is_torn(line):
                         torn_line = lines
                         break
                     raise ImportFailed(lines, str(error), imported) from None
-            if len(batch) >= batch_count:
+            if batch and (len(batch) >= batch_count or batch_bytes >= _BATCH_BYTES_MAX):
                 imported, known = _append(store, batch, imported, known)
                 batch.clear()
+                batch_bytes = 0
                 if progress is not None and progress(bytes_read, total) is False:
                     stopped = True
                     break
