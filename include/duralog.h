@@ -2557,8 +2557,9 @@ typedef struct eventstore_snapshot_info_t {
 #define EVENTSTORE_SNAPSHOT_INFO_INIT { sizeof(eventstore_snapshot_info_t), 0, 0, 0, 0, 0 }
 
 /**
- * Saves a state, in a file of its own below the store. The newest four of a key are kept. A
- * snapshot is derived from events: losing one costs time and nothing else.
+ * Saves a state, in a file of its own below the store. Of a key are kept: this one and the newest
+ * others of its fingerprint, four in all; and of all other fingerprints together the four of the
+ * greatest versions. A snapshot is derived from events: losing one costs time and nothing else.
  *
  * key, key_len: whose state, 1 to 1024 bytes.
  * version: stream version, or any number that only grows, of which it is true.
@@ -2584,7 +2585,8 @@ duralog_status_t eventstore_snapshot_save(eventstore_t *store,
 
 /**
  * Loads the newest snapshot of a key, at or before a version, that was made with a fingerprint.
- * One that is damaged, or of events that the store does not have any more, is passed over.
+ * One that is damaged, can't be read, or is of events that the store does not have any more, is
+ * passed over.
  *
  * key, key_len: 1 to 1024 bytes.
  * version_max: UINT64_MAX for the newest.
@@ -2593,7 +2595,7 @@ duralog_status_t eventstore_snapshot_save(eventstore_t *store,
  *
  * Returns DURALOG_OK;
  * DURALOG_E_NOT_FOUND: there is none;
- * DURALOG_E_IO.
+ * DURALOG_E_CORRUPT, DURALOG_E_IO: of the store, not of a snapshot.
  */
 duralog_status_t eventstore_snapshot_load(eventstore_t *store,
                                           const uint8_t *key,
@@ -2625,7 +2627,7 @@ duralog_status_t eventstore_snapshot_info(eventstore_snapshot_t *snapshot,
 duralog_status_t eventstore_snapshot_close(eventstore_snapshot_t *snapshot);
 
 /**
- * Deletes all snapshots of a key.
+ * Deletes all snapshots of a key, of every fingerprint.
  *
  * key, key_len: 1 to 1024 bytes.
  *

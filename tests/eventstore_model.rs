@@ -81,6 +81,7 @@ struct Tally {
     pulled: u64,
     drained: u64,
     snapshots_loaded: u64,
+    snapshots_displaced: u64,
     snapshots_harmed: u64,
 }
 
@@ -100,6 +101,7 @@ impl Tally {
             (&mut self.pulled, other.pulled),
             (&mut self.drained, other.drained),
             (&mut self.snapshots_loaded, other.snapshots_loaded),
+            (&mut self.snapshots_displaced, other.snapshots_displaced),
             (&mut self.snapshots_harmed, other.snapshots_harmed),
         ] {
             *sum += count;
@@ -163,6 +165,7 @@ fn run(seed: u64, operations: u64, tally: &mut Tally) {
     let left = run.bench.vfs.list(&run.bench.path.join("index"));
     run.tally.runs += left.map_or(0, |files| files.len() as u64);
     run.tally.snapshots_loaded += run.snapshots.loaded;
+    run.tally.snapshots_displaced += run.snapshots.displaced;
     run.tally.snapshots_harmed += run.snapshots.harmed;
 }
 
@@ -523,6 +526,7 @@ fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
         assert!(all.verdicts.len() == 5, "each kind of answer was given");
         assert!(all.runs > 0, "runs were made");
         assert!(all.drained > 0 && all.snapshots_loaded > 0 && all.snapshots_harmed > 0);
+        assert!(all.snapshots_displaced > 0);
         assert!(all.lost > 0, "power cuts lost something");
     }
 }

@@ -41,7 +41,7 @@ LOG_SUITES = (
     ["--test", "threads", "--test", "processes"],
 )
 STORE_SUITES = (
-    ["--test", "eventstore", "--test", "eventstore_subscriptions"],
+    ["--test", "eventstore", "--test", "eventstore_subscriptions", "--test", "eventstore_snapshots"],
     ["--test", "eventstore_model"],
     ["--test", "eventstore_bank"],
     ["--test", "eventstore_faults"],
@@ -276,6 +276,14 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("fingerprint of a snapshot is not compared", SNAPSHOT, "found_key == key && found_fingerprint == fingerprint && data.len() == lens[2];", "found_key == key && found_fingerprint.len() < 256 && data.len() == lens[2];"),
     ("snapshot of events that are gone", SNAPSHOT, "\n                && place_of(source, header.position)? == header.place;", ";"),
     ("snapshot believes a place whose block is not looked at", RUN_READER, "        let block = self.places_block(number)?;\n        Ok(Some(self.place_in(&block, number, at)?))", "        Ok(Some(self.single_place(number, at)?.0))"),
+    ("fingerprint of a snapshot is not in its name", SNAPSHOT, "fingerprint: digits(fingerprint, FINGERPRINT_DIGITS),", "fingerprint: digits(fingerprint.get(..0).unwrap_or_default(), FINGERPRINT_DIGITS),"),
+    ("one fingerprint's snapshots displace another's", SNAPSHOT, ".partition(|name| name.fingerprint == saved.fingerprint);", ".partition(|name| name.fingerprint.len() == saved.fingerprint.len());"),
+    ("greater versions displace the snapshot just saved", SNAPSHOT, "            .filter(|name| name != saved)\n", ""),
+    ("snapshots of other fingerprints are all kept", SNAPSHOT, "for name in old.chain(others.iter().rev().skip(KEPT)) {", "for name in old.chain(others.iter().rev().skip(usize::MAX)) {"),
+    ("folder that can't be listed fails the loading of a snapshot", SNAPSHOT, "        let Ok(names) = folder.names() else {\n            return Ok(None);\n        };", "        let names = folder.names()?;"),
+    ("saves of a snapshot share a name", SNAPSHOT, "numbers.last += 1;", "numbers.last = 1;"),
+    ("a save deletes what another writes of a snapshot", SNAPSHOT, "if file.ends_with(\".new\") && !self.is_being_written(&file) {", "if file.ends_with(\".new\") {"),
+    ("what a dead save left of a snapshot stays", SNAPSHOT, "        self.drop_left_over();\n", ""),
     ("checksum of a snapshot is not compared", SNAPSHOT, "            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);", ";"),
 ))
 

@@ -5,8 +5,18 @@
 //! (damaged, of another log, of a state that the log does not have any more, made by another
 //! version of the projection) makes it as good as absent, and is never an error.
 //!
-//! One file per snapshot, `snapshots/HH/H…H-VVVVVVVVVVVVVVVVVVVV.snap`: the first 32 hexadecimal digits
-//! of the SHA-256 of its key, and its version. The key itself stands in the file and is compared.
+//! One file per snapshot, `snapshots/HH/H…H-FFFFFFFFFFFFFFFF-VVVVVVVVVVVVVVVVVVVV.snap`: the first 32
+//! hexadecimal digits of the SHA-256 of its key, the first 16 of that of its fingerprint, and its version.
+//! Key and fingerprint themselves stand in the file and are compared.
+//!
+//! It is written under a name of its own, `snapshots/HH/H…H-NNNNNNNNNNNNNNNNNNNN.new`, and renamed. Only
+//! one handle writes, and it gives each save another number. So a file of this kind that none of its saves
+//! is writing was left by one that died, and whoever saves under this key next deletes it.
+//!
+//! The newest four of a fingerprint say nothing of another: two versions of a program may live side by
+//! side, and one that begins again must not lose its first snapshots to those that the old one left at
+//! greater versions. Nor do greater versions displace the one that is being saved: they may be of a log
+//! that was longer once, before an old copy of it was restored.
 
 use super::index::Place;
 use super::request::check_len;
@@ -15,7 +25,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32;
 use crate::format::digest::Digest;
 use crate::format::{get_array, get_u32, get_u64, put};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::vfs::{read_full_at, write_all_at, OpenMode, Vfs};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +38,11 @@ const KEY_LEN_MAX: usize = 1024;
 const FINGERPRINT_LEN_MAX: usize = 255;
 /// Bytes of a snapshot.
 const DATA_LEN_MAX: usize = 1 << 30;
-/// Snapshots of one key that are kept: the newest.
+/// Snapshots of one key that are kept: so many of the fingerprint that saves, and so many of all others.
 const KEPT: usize = 4;
+/// Hexadecimal digits of a digest in a name.
+const KEY_DIGITS: usize = 32;
+const FINGERPRINT_DIGITS: usize = 16;
 
 /// A saved state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,7 +58,8 @@ pub struct Snapshot {
 impl EventStore {
     /// Saves a snapshot under `key` (1 to 1024 bytes), true of `version` and of the events up to
     /// `position`. `fingerprint` (at most 255 bytes) says by which version of the projection it was
-    /// made. Older ones of the key are kept as far as they are among the newest four.
+    /// made. Kept are this one and the newest others of its fingerprint, four in all, and of the
+    /// other fingerprints of the key, together, the four of the greatest versions.
     ///
     /// Errors: `InvalidArgument` (also for a position that is not there yet), `TooLarge` (more than
     /// 1 GiB), `ReadOnly`, `Full`, `Io`. None of them concerns the events.
@@ -75,16 +91,18 @@ impl EventStore {
         };
         let bytes = header.encode(key, fingerprint, data)?;
         let folder = Folder::of(source, key);
-        folder.write(version, &bytes)?;
-        for old in folder.versions()?.iter().rev().skip(KEPT) {
-            // One that stays is tried again with the next.
-            let _ = folder.vfs.unlink(&folder.path(*old));
-        }
+        let name = Name::of(version, fingerprint);
+        folder.write(&name, &bytes)?;
+        folder.drop_old(&name);
         Ok(())
     }
 
     /// The newest snapshot of `key` at or before `version_max` that was made with this fingerprint,
     /// and is of the events that are there.
+    ///
+    /// Errors: `InvalidArgument`, and those of reading the index, which tells whether a snapshot is of
+    /// these events: they concern the store, and reading events would meet them too. Whatever is wrong
+    /// with snapshots, or with the folders that they lie in, makes them as good as absent.
     pub fn load_snapshot(
         &self,
         key: &[u8],
@@ -95,23 +113,27 @@ impl EventStore {
         let last = self.last_position()?;
         let source = self.source.as_ref();
         let folder = Folder::of(source, key);
-        for version in folder.versions()?.into_iter().rev() {
-            if version > version_max {
+        let Ok(names) = folder.names() else {
+            return Ok(None);
+        };
+        let wanted = Name::of(version_max, fingerprint);
+        for name in names.iter().rev() {
+            if name.fingerprint != wanted.fingerprint || name.version > version_max {
                 continue;
             }
-            let Ok(bytes) = folder.read(version) else {
+            let Ok(bytes) = folder.read(name) else {
                 continue;
             };
             let Some((header, data)) = Header::decode(&bytes, key, fingerprint) else {
                 continue;
             };
             let is_of_this_log = header.log_id == *source.wal.log_id()
-                && header.version == version
+                && header.version == name.version
                 && header.position <= last
                 && place_of(source, header.position)? == header.place;
             if is_of_this_log {
                 return Ok(Some(Snapshot {
-                    version,
+                    version: header.version,
                     position: header.position,
                     data: data.to_vec(),
                 }));
@@ -128,12 +150,17 @@ impl EventStore {
         Ok(self.source.as_ref())
     }
 
-    /// Deletes all snapshots of `key`.
+    /// Deletes all snapshots of `key`, of every fingerprint, and what saves that died have left.
     pub fn delete_snapshots(&self, key: &[u8]) -> Result<()> {
         check(key, &[])?;
-        let folder = Folder::of(self.writable_source()?, key);
-        for version in folder.versions()? {
-            let path = folder.path(version);
+        let source = self.writable_source()?;
+        source.wal.check_process()?;
+        let folder = Folder::of(source, key);
+        for file in folder.files()? {
+            if folder.is_being_written(&file) {
+                continue;
+            }
+            let path = folder.dir.join(file);
             match folder.vfs.unlink(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io("delete", &path, error))
@@ -228,55 +255,175 @@ impl Header {
     }
 }
 
+/// The saves that a handle is in the middle of.
+#[derive(Default)]
+pub(super) struct Saves(Mutex<Numbers>);
+
+#[derive(Default)]
+struct Numbers {
+    last: u64,
+    in_use: BTreeSet<u64>,
+}
+
+impl Saves {
+    fn begin(&self) -> Save<'_> {
+        let mut numbers = self.numbers();
+        numbers.last += 1;
+        let number = numbers.last;
+        numbers.in_use.insert(number);
+        Save {
+            saves: self,
+            number,
+        }
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them, until it is dropped. No other save of this handle ever has its number.
+struct Save<'s> {
+    saves: &'s Saves,
+    number: u64,
+}
+
+impl Drop for Save<'_> {
+    fn drop(&mut self) {
+        self.saves.numbers().in_use.remove(&self.number);
+    }
+}
+
+/// What the name of a snapshot's file says beside its key. In the order of versions.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    version: u64,
+    /// The first digits of the digest of its fingerprint.
+    fingerprint: String,
+}
+
+impl Name {
+    fn of(version: u64, fingerprint: &[u8]) -> Name {
+        Name {
+            version,
+            fingerprint: digits(fingerprint, FINGERPRINT_DIGITS),
+        }
+    }
+
+    /// Of a name without what the key gives. What is no snapshot's is passed over.
+    fn parse(rest: &str) -> Option<Name> {
+        let (fingerprint, version) = rest.strip_suffix(".snap")?.split_once('-')?;
+        let name = Name {
+            version: version.parse().ok()?,
+            fingerprint: fingerprint.to_string(),
+        };
+        (name.rest() == rest && fingerprint.len() == FINGERPRINT_DIGITS).then_some(name)
+    }
+
+    fn rest(&self) -> String {
+        format!("{}-{:020}.snap", self.fingerprint, self.version)
+    }
+}
+
+/// The first hexadecimal digits, an even count, of the SHA-256 of `bytes`.
+fn digits(bytes: &[u8], count: usize) -> String {
+    let mut digest = Digest::default();
+    digest.update(bytes);
+    let bytes = digest.finish();
+    let bytes = bytes.iter().take(count / 2);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Where the snapshots of one key are.
 struct Folder<'s> {
     vfs: &'s dyn Vfs,
+    saves: &'s Saves,
     root: PathBuf,
     dir: PathBuf,
-    /// How their names begin.
+    /// How the names of its files begin.
     stem: String,
 }
 
 impl<'s> Folder<'s> {
     fn of(source: &'s Source, key: &[u8]) -> Folder<'s> {
-        let mut digest = Digest::default();
-        digest.update(key);
-        let digest = digest.finish();
-        let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let name = digits(key, KEY_DIGITS);
         let (folder, stem) = name.split_at(2);
         let view = source.wal.view();
         let root = view.layout.dir().join("snapshots");
         Folder {
             vfs: view.vfs.as_ref(),
+            saves: &source.snapshot_saves,
             dir: root.join(folder),
             root,
-            stem: stem.to_string(),
+            stem: format!("{stem}-"),
         }
     }
 
-    fn path(&self, version: u64) -> PathBuf {
-        self.dir.join(format!("{}-{version:020}.snap", self.stem))
+    fn path(&self, name: &Name) -> PathBuf {
+        self.dir.join(format!("{}{}", self.stem, name.rest()))
     }
 
-    /// Versions of the snapshots, ascending.
-    fn versions(&self) -> Result<Vec<u64>> {
-        let names = match self.vfs.list(&self.dir) {
-            Ok(names) => names,
+    fn temporary_path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{}{number:020}.new", self.stem))
+    }
+
+    /// The names of all files of the key.
+    fn files(&self) -> Result<Vec<String>> {
+        let entries = match self.vfs.list(&self.dir) {
+            Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::io("list", &self.dir, error)),
         };
-        let mut versions: Vec<u64> = names
-            .iter()
-            .filter_map(|entry| {
-                let rest = entry.name.strip_prefix(&self.stem)?.strip_prefix('-')?;
-                rest.strip_suffix(".snap")?.parse().ok()
-            })
-            .collect();
-        versions.sort_unstable();
-        Ok(versions)
+        let own = entries
+            .into_iter()
+            .filter(|entry| entry.is_file && entry.name.starts_with(&self.stem));
+        Ok(own.map(|entry| entry.name).collect())
     }
 
-    fn write(&self, version: u64, bytes: &[u8]) -> Result<()> {
+    /// Those of its snapshots, in ascending order of their versions.
+    fn names(&self) -> Result<Vec<Name>> {
+        let files = self.files()?;
+        let rests = files
+            .iter()
+            .filter_map(|file| file.strip_prefix(&self.stem));
+        let mut names: Vec<Name> = rests.filter_map(Name::parse).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether a save of this handle is writing this file now.
+    fn is_being_written(&self, file: &str) -> bool {
+        let number = file
+            .strip_prefix(&self.stem)
+            .and_then(|rest| rest.strip_suffix(".new")?.parse().ok());
+        number.is_some_and(|number| self.saves.numbers().in_use.contains(&number))
+    }
+
+    /// Deletes what saves that died have left. What stays is tried again with the next.
+    fn drop_left_over(&self) {
+        for file in self.files().unwrap_or_default() {
+            // Asked for after the file was seen: a save has its number before it makes the file, so one
+            // that has none any more has renamed it or given it up.
+            if file.ends_with(".new") && !self.is_being_written(&file) {
+                let _ = self.vfs.unlink(&self.dir.join(file));
+            }
+        }
+    }
+
+    /// Deletes what need not be kept now that `saved` is there. What stays is tried again with the next.
+    fn drop_old(&self, saved: &Name) {
+        let names = self.names().unwrap_or_default();
+        let (own, others): (Vec<Name>, Vec<Name>) = names
+            .into_iter()
+            .filter(|name| name != saved)
+            .partition(|name| name.fingerprint == saved.fingerprint);
+        let old = own.iter().rev().skip(KEPT - 1);
+        for name in old.chain(others.iter().rev().skip(KEPT)) {
+            let _ = self.vfs.unlink(&self.path(name));
+        }
+    }
+
+    fn write(&self, name: &Name, bytes: &[u8]) -> Result<()> {
         for dir in [&self.root, &self.dir] {
             match self.vfs.create_dir(dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -285,13 +432,15 @@ impl<'s> Folder<'s> {
                 _ => {}
             }
         }
-        let path = self.path(version);
-        let temporary = path.with_extension("new");
-        // What a crash left behind, or another thread of this process; the last one wins.
+        // Before anything is written: it may take up the space that is wanted.
+        self.drop_left_over();
+        let save = self.saves.begin();
+        let temporary = self.temporary_path(save.number);
+        // What an earlier handle left under this very number, if the folder could not be listed.
         let _ = self.vfs.unlink(&temporary);
         let written = self.write_new(&temporary, bytes);
         let renamed = written.and_then(|()| {
-            let renamed = self.vfs.rename(&temporary, &path);
+            let renamed = self.vfs.rename(&temporary, &self.path(name));
             renamed.map_err(|error| Error::io("rename", &temporary, error))
         });
         if renamed.is_err() {
@@ -310,8 +459,8 @@ impl<'s> Folder<'s> {
         file.sync_data().map_err(|error| Error::sync(path, error))
     }
 
-    fn read(&self, version: u64) -> Result<Vec<u8>> {
-        let path = self.path(version);
+    fn read(&self, name: &Name) -> Result<Vec<u8>> {
+        let path = self.path(name);
         let failed = |error| Error::io("read", &path, error);
         let file = self.vfs.open(&path, OpenMode::Read).map_err(failed)?;
         let len = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);

@@ -8,6 +8,7 @@ use super::reader::{EventPage, Files, Progress, SparePages};
 use super::request::{check_len, AppendReceipt, AppendRequest, Prepared};
 use super::selection::Read;
 use super::sequencer::Sequencer;
+use super::snapshot::Saves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::event::{category_of, position_of_derived_id, EventId};
 use crate::format::get_u64;
@@ -104,6 +105,7 @@ pub(super) struct Source {
     pub(super) catalog: Arc<Catalog>,
     pub(super) files: Arc<Files>,
     pub(super) published: Arc<Published>,
+    pub(super) snapshot_saves: Saves,
     spare_pages: SparePages,
     read_only: bool,
 }
@@ -204,6 +206,7 @@ impl EventStore {
                 catalog,
                 files,
                 published,
+                snapshot_saves: Saves::default(),
                 spare_pages: SparePages::default(),
                 read_only,
             }),

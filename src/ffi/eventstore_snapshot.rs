@@ -50,8 +50,9 @@ unsafe impl SizedStruct for eventstore_snapshot_info_t {
     const LEN_FIRST: usize = size_of::<Self>();
 }
 
-/// Saves a state, in a file of its own below the store. The newest four of a key are kept. A
-/// snapshot is derived from events: losing one costs time and nothing else.
+/// Saves a state, in a file of its own below the store. Of a key are kept: this one and the newest
+/// others of its fingerprint, four in all; and of all other fingerprints together the four of the
+/// greatest versions. A snapshot is derived from events: losing one costs time and nothing else.
 ///
 /// key, key_len: whose state, 1 to 1024 bytes.
 /// version: stream version, or any number that only grows, of which it is true.
@@ -93,7 +94,8 @@ pub unsafe extern "C" fn eventstore_snapshot_save(
 }
 
 /// Loads the newest snapshot of a key, at or before a version, that was made with a fingerprint.
-/// One that is damaged, or of events that the store does not have any more, is passed over.
+/// One that is damaged, can't be read, or is of events that the store does not have any more, is
+/// passed over.
 ///
 /// key, key_len: 1 to 1024 bytes.
 /// version_max: UINT64_MAX for the newest.
@@ -102,7 +104,7 @@ pub unsafe extern "C" fn eventstore_snapshot_save(
 ///
 /// Returns DURALOG_OK;
 /// DURALOG_E_NOT_FOUND: there is none;
-/// DURALOG_E_IO.
+/// DURALOG_E_CORRUPT, DURALOG_E_IO: of the store, not of a snapshot.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_snapshot_load(
     store: *mut eventstore_t,
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn eventstore_snapshot_close(
     })
 }
 
-/// Deletes all snapshots of a key.
+/// Deletes all snapshots of a key, of every fingerprint.
 ///
 /// key, key_len: 1 to 1024 bytes.
 ///

@@ -20,7 +20,8 @@ use std::path::PathBuf;
 
 const KEYS: [&[u8]; 3] = [b"balance", b"b", &[7; 1024]];
 const FINGERPRINTS: [&[u8]; 3] = [b"", b"v1", b"v2"];
-/// Of one key; older ones are deleted.
+/// Of one key: so many of the fingerprint that saves, the one just saved among them, and so many of all
+/// others; older ones are deleted.
 const KEPT: usize = 4;
 /// Where fields of the header stand that say of which log, version and state it is.
 const TELLING_FIELDS: [usize; 6] = [16, 32, 40, 48, 56, 64];
@@ -32,6 +33,9 @@ struct Saved {
     data: Vec<u8>,
 }
 
+/// By version and the part of the digest of the fingerprint that stands in the file's name.
+type OfKey = BTreeMap<(u64, String), Kept>;
+
 #[derive(Debug)]
 struct Kept {
     saved: Saved,
@@ -42,10 +46,11 @@ struct Kept {
 /// See the module.
 #[derive(Default, Debug)]
 pub(crate) struct Snapshots {
-    kept: BTreeMap<Vec<u8>, BTreeMap<u64, Kept>>,
+    kept: BTreeMap<Vec<u8>, OfKey>,
     /// All that were ever saved, by key and version, of events that are there still.
     ever: HashSet<(Vec<u8>, u64, Saved)>,
     pub(crate) loaded: u64,
+    pub(crate) displaced: u64,
     pub(crate) harmed: u64,
 }
 
@@ -72,12 +77,25 @@ impl Snapshots {
         }
         told.unwrap();
         self.ever.insert((key.to_vec(), version, saved.clone()));
+        let name = (version, digits(fingerprint, 16));
         let of_key = self.kept.entry(key.to_vec()).or_default();
         let spoilt = false;
-        of_key.insert(version, Kept { saved, spoilt });
-        while of_key.len() > KEPT {
-            of_key.pop_first();
+        of_key.insert(name.clone(), Kept { saved, spoilt });
+        let (mut own, mut others) = (1, 0);
+        let mut old = Vec::new();
+        for other in of_key.keys().rev().filter(|other| **other != name) {
+            let count = if other.1 == name.1 {
+                &mut own
+            } else {
+                &mut others
+            };
+            *count += 1;
+            if *count > KEPT {
+                old.push(other.clone());
+            }
         }
+        self.displaced += old.len() as u64;
+        old.iter().for_each(|old| drop(of_key.remove(old)));
     }
 
     /// Loads some snapshot and finds what it should.
@@ -97,10 +115,10 @@ impl Snapshots {
     ) {
         let of_key = self.kept.get(key);
         let expected = of_key.and_then(|of_key| {
-            let newest = of_key.range(..=version_max).rev();
-            let mut good =
-                newest.filter(|(_, kept)| !kept.spoilt && kept.saved.fingerprint == fingerprint);
-            good.next().map(|(version, kept)| Snapshot {
+            let mut good = of_key.iter().rev().filter(|((version, _), kept)| {
+                *version <= version_max && !kept.spoilt && kept.saved.fingerprint == fingerprint
+            });
+            good.next().map(|((version, _), kept)| Snapshot {
                 version: *version,
                 position: kept.saved.position,
                 data: kept.saved.data.clone(),
@@ -150,14 +168,14 @@ impl Snapshots {
         // What is harmed already might become whole by being harmed again.
         let whole = self.kept.iter().flat_map(|(key, of_key)| {
             let whole = of_key.iter().filter(|(_, kept)| !kept.spoilt);
-            whole.map(move |(version, _)| (key.clone(), *version))
+            whole.map(move |(name, _)| (key.clone(), name.clone()))
         });
-        let whole: Vec<(Vec<u8>, u64)> = whole.collect();
+        let whole: Vec<(Vec<u8>, (u64, String))> = whole.collect();
         if whole.is_empty() {
             return;
         }
-        let (key, version) = &whole[below(rng, whole.len())];
-        let path = file_of(bench, key, *version);
+        let (key, name) = &whole[below(rng, whole.len())];
+        let path = file_of(bench, key, name);
         let before = bench.read(&path).unwrap();
         self.harmed += 1;
         match rng.below(6) {
@@ -170,30 +188,37 @@ impl Snapshots {
                 bench.write(&path, &other);
             }
             3 => {
-                let (key, version) = &whole[below(rng, whole.len())];
-                let other = bench.read(&file_of(bench, key, *version));
+                let (key, name) = &whole[below(rng, whole.len())];
+                let other = bench.read(&file_of(bench, key, name));
                 bench.write(&path, &other.unwrap());
             }
             _ => bench.harm_file(rng, &path).unwrap(),
         }
         let of_key = self.kept.get_mut(key).unwrap();
-        let kept = of_key.get_mut(version).unwrap();
+        let kept = of_key.get_mut(name).unwrap();
         let fingerprint = kept.saved.fingerprint.clone();
         match bench.read(&path) {
             Some(after) => kept.spoilt = after != before,
-            None => drop(of_key.remove(version)),
+            None => drop(of_key.remove(name)),
         }
-        self.compare_one(bench.store(), key, *version, &fingerprint);
+        self.compare_one(bench.store(), key, name.0, &fingerprint);
     }
 }
 
-/// The file of a snapshot: its name is made of the digest of its key.
-fn file_of(bench: &Bench, key: &[u8], version: u64) -> PathBuf {
-    let mut digest = Digest::default();
-    digest.update(key);
-    let digest = digest.finish();
-    let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+/// The file of a snapshot: its name is made of the digests of its key and its fingerprint.
+fn file_of(bench: &Bench, key: &[u8], (version, fingerprint): &(u64, String)) -> PathBuf {
+    let name = digits(key, 32);
     let (folder, stem) = name.split_at(2);
     let folder = bench.path.join("snapshots").join(folder);
-    folder.join(format!("{stem}-{version:020}.snap"))
+    folder.join(format!("{stem}-{fingerprint}-{version:020}.snap"))
+}
+
+fn digits(bytes: &[u8], count: usize) -> String {
+    let mut digest = Digest::default();
+    digest.update(bytes);
+    let digest = digest.finish();
+    digest[..count / 2]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

@@ -417,7 +417,10 @@ class EventStore(Handle):
 
     def save_snapshot(self, key: BytesLike, version: int, position: int, data: BytesLike, *,
                       fingerprint: BytesLike = b"") -> None:
-        """Saves a state, beside the events. The newest four of a key are kept; losing one costs time and nothing else.
+        """Saves a state, beside the events; losing one costs time and nothing else.
+
+        Of a key are kept: this one and the newest others of its fingerprint, four in all; and of all other
+        fingerprints together the four of the greatest versions.
 
         version: stream version, or any number that only grows, of which it is true. position: up to which events are
         in it. fingerprint: by which version of the program it was made.
@@ -431,7 +434,7 @@ class EventStore(Handle):
                       fingerprint: BytesLike = b"") -> Optional[Snapshot]:
         """The newest snapshot of a key, at or before a version, that was made with a fingerprint; or None.
 
-        One that is damaged, or of events that the store does not have any more, is passed over.
+        One that is damaged, can't be read, or is of events that the store does not have any more, is passed over.
         """
         key, fingerprint = to_bytes(key, "key"), to_bytes(fingerprint, "fingerprint")
         version = (1 << 64) - 1 if version_max is None else unsigned(version_max, 64, "version_max")
@@ -450,7 +453,7 @@ class EventStore(Handle):
             self._library.eventstore_snapshot_close(pointer)
 
     def delete_snapshots(self, key: BytesLike) -> None:
-        """Deletes all snapshots of a key."""
+        """Deletes all snapshots of a key, of every fingerprint."""
         key = to_bytes(key, "key")
         self._call(self._library.eventstore_snapshot_delete, key, len(key))
 
