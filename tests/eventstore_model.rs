@@ -371,12 +371,16 @@ impl Run<'_> {
         let at = below(&mut self.rng, self.followers.len());
         let (subscription, following) = &self.followers[at];
         let given = following.next - 1;
-        let position = match self.rng.below(3) {
-            0 => self.rng.below(given + 1),
+        let position = match self.rng.below(6) {
+            0 | 1 => self.rng.below(given + 1),
+            2 => given + 1 + self.rng.below(3),
             _ => given,
         };
         let told = subscription.ack(position);
         match &following.name {
+            Some(_) if position > given => {
+                assert_eq!(told.unwrap_err().kind(), ErrorKind::InvalidArgument);
+            }
             None => assert_eq!(told.unwrap_err().kind(), ErrorKind::InvalidArgument),
             Some(_) if following.end.is_some() => {
                 assert_eq!(told.unwrap_err().kind(), ErrorKind::Closed);

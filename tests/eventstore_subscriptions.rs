@@ -159,6 +159,61 @@ fn a_waiting_subscription_is_woken_by_an_append_a_cancellation_and_the_end() {
 }
 
 #[test]
+fn what_was_not_given_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    for number in 0..9 {
+        append(&store, event("a", ["T", "U"][number % 2], b""));
+    }
+    let (now, name) = (Some(Duration::ZERO), Some("name"));
+    let mut subscription = store
+        .subscribe(Selection::All, &SubscribeFrom::Saved, name)
+        .unwrap();
+    let refused = |subscription: &Subscription, position, given: u64| {
+        let error = subscription.ack(position).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let message = error.to_string();
+        let said = |number: u64| message.contains(&format!("position {number}"));
+        assert!(said(position) && said(given), "{message}");
+    };
+    refused(&subscription, 1, 0);
+    assert_eq!(subscription.next_page(4, now).unwrap().len(), 4);
+    for position in [5, 9, 10, 1_000_000_000_000, u64::MAX] {
+        refused(&subscription, position, 4);
+    }
+    assert_eq!(store.saved_position("name").unwrap(), None);
+    subscription.ack(3).unwrap();
+    subscription.ack(4).unwrap();
+    let mut next = store
+        .subscribe(Selection::All, &SubscribeFrom::Saved, name)
+        .unwrap();
+    refused(&next, 5, 4);
+    next.ack(4).unwrap();
+    assert_eq!(next.next_page(10, now).unwrap().get(0).unwrap().position, 5);
+
+    // Where it began counts as given, and so does what is not of the selection.
+    let mut behind = store
+        .subscribe(Selection::All, &SubscribeFrom::After(7), name)
+        .unwrap();
+    refused(&behind, 8, 7);
+    behind.ack(7).unwrap();
+    assert_eq!(behind.next_page(1, now).unwrap().len(), 1);
+    behind.ack(8).unwrap();
+    refused(&behind, 9, 8);
+    let odd = Selection::Query(Query {
+        items: vec![QueryItem {
+            types: vec!["U".into()],
+            tags: vec![],
+        }],
+    });
+    let mut odd = store.subscribe(odd, &SubscribeFrom::Saved, name).unwrap();
+    refused(&odd, 9, 8);
+    assert!(odd.next_page(10, now).unwrap().is_empty());
+    odd.ack(9).unwrap();
+    assert_eq!(store.saved_position("name").unwrap(), Some(9));
+}
+
+#[test]
 fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("store"));

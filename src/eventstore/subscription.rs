@@ -184,10 +184,11 @@ impl Subscription {
 
     /// Everything up to `position` has been dealt with: a subscription with this name that begins
     /// from its saved position begins behind it. Saved as the log's sync mode says. A position that
-    /// is not beyond the saved one changes nothing.
+    /// is not beyond the saved one changes nothing; one beyond [`position`](Self::position) is refused,
+    /// for it would leave out events that nobody has seen.
     ///
-    /// Errors: `InvalidArgument` (the subscription has no name), and those of
-    /// [`EventStore::append`].
+    /// Errors: `InvalidArgument` (the subscription has no name; a position that it has not got to), and
+    /// those of [`EventStore::append`].
     pub fn ack(&self, position: u64) -> Result<()> {
         let Some(name) = &self.name else {
             return Err(Error::invalid(
@@ -197,6 +198,13 @@ impl Subscription {
         if self.source.is_read_only() {
             let message = "the event store was opened for reading only";
             return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        let given = self.position();
+        if position > given {
+            let message = format!(
+                "position {position} is acknowledged, and events were given up to position {given}"
+            );
+            return Err(Error::invalid(message));
         }
         let side_records = [SideRecord::SavePosition {
             name,
@@ -216,7 +224,8 @@ impl Subscription {
         }
     }
 
-    /// Up to which position everything of the selection was delivered.
+    /// Up to which position everything of the selection was delivered: that of the last event given, or
+    /// behind it, if there was nothing of the selection; where the subscription began, if that is greater.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.progress.next.map_or(0, |next| next - 1)

@@ -165,10 +165,10 @@ pub unsafe extern "C" fn eventstore_subscription_next_page(
 /// EVENTSTORE_FROM_SAVED begins behind it. Durable as the sync mode of the log says. A position that
 /// is not beyond the one saved changes nothing.
 ///
-/// position: of the last event dealt with.
+/// position: of the last event dealt with; at most what eventstore_subscription_position says.
 ///
 /// Returns as eventstore_append does;
-/// DURALOG_E_INVALID_ARGUMENT: also if the subscription has no name.
+/// DURALOG_E_INVALID_ARGUMENT: also if the subscription has no name, or has not got to the position.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_subscription_ack(
     subscription: *mut eventstore_subscription_t,
@@ -182,7 +182,8 @@ pub unsafe extern "C" fn eventstore_subscription_ack(
     })
 }
 
-/// Position up to which every event of the selection was given.
+/// Position up to which every event of the selection was given: where the subscription began, then
+/// that of the last event of each page; and with DURALOG_END, that of the last event of the store.
 ///
 /// out_position: the position.
 ///

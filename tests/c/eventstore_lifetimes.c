@@ -788,8 +788,11 @@ static void a_subscription_waits_for_what_comes(const char *directory)
     GIVES(DURALOG_OK, eventstore_append_close(batch));
     GIVES(DURALOG_OK, eventstore_subscribe(store, &read, EVENTSTORE_FROM_SAVED, 0, "f", 1,
                                            &subscription));
+    GIVES(DURALOG_E_INVALID_ARGUMENT, eventstore_subscription_ack(subscription, 2));
     GIVES(DURALOG_OK, eventstore_subscription_next_page(subscription, 10, 0, &page));
     HOLDS(page.count == 1 && page.position[0] == 2);
+    GIVES(DURALOG_E_INVALID_ARGUMENT, eventstore_subscription_ack(subscription, 3));
+    GIVES(DURALOG_E_INVALID_ARGUMENT, eventstore_subscription_ack(subscription, 1000000000000));
     GIVES(DURALOG_END, eventstore_subscription_next_page(subscription, 10, 1, &page));
     GIVES(DURALOG_OK, eventstore_subscription_position(subscription, &position));
     HOLDS(position == 2);

@@ -237,6 +237,46 @@ class Acknowledging(SubscriptionCase):
             subscription.ack()
         self.assertEqual(self.store.saved_position("reader"), 101)
 
+    def test_what_was_not_handed_out_is_not_acknowledged(self):
+        self.append(*range(10))
+        with self.store.subscribe("reader", timeout=0) as subscription:
+            for position in (1, 10, 10**12, (1 << 64) - 1):
+                with self.assertRaisesRegex(duralog.InvalidArgument, f"position {position} is.*up to position 0"):
+                    subscription.ack(position)
+            for event in subscription:
+                if event.position == 4:
+                    break
+            # The rest of the page waits, so the library has given it.
+            for position in (5, 10, 11):
+                with self.assertRaisesRegex(duralog.InvalidArgument, f"position {position} is.*up to position 4"):
+                    subscription.ack(position)
+            subscription.ack(4)
+            self.assertEqual(positions(subscription.take(0)), [5, 6, 7, 8, 9, 10])
+            subscription.ack(9)
+            subscription.cancel()
+            with self.assertRaisesRegex(duralog.InvalidArgument, "position 11 is.*up to position 10"):
+                subscription.ack(11)
+        self.assertEqual(self.store.saved_position("reader"), 9)
+        with self.store.subscribe("reader", timeout=0) as subscription:
+            self.assertEqual(positions(subscription), [10])
+        with self.store.subscribe("other", after="end", timeout=0) as subscription:
+            subscription.ack(10)
+            with self.assertRaises(duralog.InvalidArgument):
+                subscription.ack(11)
+
+    def test_acknowledged_one_by_one_in_a_loop(self):
+        self.append(*range(30))
+        found = []
+
+        async def follow():
+            async for event in subscription:
+                found.append(event.position)
+                subscription.ack(event.position)
+
+        with self.store.subscribe("reader", timeout=0) as subscription:
+            asyncio.run(follow())
+        self.assertEqual((found, self.store.saved_position("reader")), (list(range(1, 31)), 30))
+
     def test_without_a_name_there_is_nothing_to_acknowledge(self):
         self.append(1)
         subscription = self.subscribe(timeout=0)

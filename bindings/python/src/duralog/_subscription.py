@@ -105,7 +105,8 @@ class Subscription(Pages):
         """Saves that everything up to a position was dealt with; None: what was handed out.
 
         A subscription of this name begins behind it next time. Durable as the store's `sync` says; so it may take
-        as long as an append. A position that is not beyond the saved one changes nothing.
+        as long as an append. A position that is not beyond the saved one changes nothing. One beyond `position`, so
+        that events would be left out that were never handed out, is InvalidArgument.
         """
         if self._name is None:
             raise InvalidArgument("a subscription without a name has no saved position")
@@ -114,6 +115,10 @@ class Subscription(Pages):
             return  # before the first event there is nothing to be saved
         self._begin_use()
         try:
+            # The library knows pages, and some of one may wait here to be handed out. Once cancelled, what waits is
+            # gone, and a loop in another thread may have got one event more: then the library's answer has to do.
+            if number > self.position and not self._cancelled:
+                raise InvalidArgument(f"position {number} is acknowledged, and events were handed out up to position {self.position}")
             self._call(self._library.eventstore_subscription_ack, number)
         finally:
             self._one_at_a_time.release()
