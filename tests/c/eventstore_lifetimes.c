@@ -844,15 +844,30 @@ static void a_snapshot_is_loaded_as_it_was_saved(const char *directory)
     eventstore_t *store = open_store(directory, "followed");
     eventstore_snapshot_t *snapshot = NULL;
     eventstore_snapshot_info_t info = EVENTSTORE_SNAPSHOT_INFO_INIT;
+    static const struct {
+        uint64_t version_max, version;
+        const char *data;
+    } asked[] = {{3, 3, "state"}, {4, 3, "state"}, {5, 5, "newer"}, {UINT64_MAX, 5, "newer"}};
+    size_t i;
 
     GIVES(DURALOG_OK, eventstore_snapshot_save(store, BYTES("k"), 1, 3, 4, BYTES("v1"), 2,
                                                BYTES("state"), 5));
+    GIVES(DURALOG_OK, eventstore_snapshot_save(store, BYTES("k"), 1, 5, 4, BYTES("v1"), 2,
+                                               BYTES("newer"), 5));
     GIVES(DURALOG_E_NOT_FOUND,
           eventstore_snapshot_load(store, BYTES("k"), 1, 2, BYTES("v1"), 2, &snapshot));
     GIVES(DURALOG_E_NOT_FOUND,
           eventstore_snapshot_load(store, BYTES("k"), 1, 3, BYTES("v2"), 2, &snapshot));
+    /* The newest at or before a version. */
+    for (i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        GIVES(DURALOG_OK, eventstore_snapshot_load(store, BYTES("k"), 1, asked[i].version_max,
+                                                   BYTES("v1"), 2, &snapshot));
+        GIVES(DURALOG_OK, eventstore_snapshot_info(snapshot, &info));
+        HOLDS(info.version == asked[i].version && is(info.data, info.data_len, asked[i].data));
+        GIVES(DURALOG_OK, eventstore_snapshot_close(snapshot));
+    }
     GIVES(DURALOG_OK,
-          eventstore_snapshot_load(store, BYTES("k"), 1, 3, BYTES("v1"), 2, &snapshot));
+          eventstore_snapshot_load(store, BYTES("k"), 1, 4, BYTES("v1"), 2, &snapshot));
     GIVES(DURALOG_OK, eventstore_snapshot_delete(store, BYTES("k"), 1));
     GIVES(DURALOG_OK, eventstore_close(store));
     GIVES(DURALOG_OK, eventstore_snapshot_info(snapshot, &info));
@@ -868,7 +883,10 @@ static void readers_work_beside_the_writer(const char *directory)
     eventstore_t *store = NULL;
     eventstore_t *reader = NULL;
     eventstore_append_t *batch = new_batch();
+    eventstore_subscription_t *subscription = NULL;
+    eventstore_page_t page = EVENTSTORE_PAGE_INIT;
     uint64_t position = 0;
+    int32_t fd = 77;
     char path[4200];
 
     store = open_store(directory, "store");
@@ -881,6 +899,13 @@ static void readers_work_beside_the_writer(const char *directory)
     GIVES(DURALOG_OK, eventstore_open(path, &options, &reader));
     add(batch, "more", "More", "");
     GIVES(DURALOG_E_READ_ONLY, eventstore_append(reader, batch, 0, NULL));
+    GIVES(DURALOG_OK,
+          eventstore_subscribe(reader, NULL, EVENTSTORE_FROM_SAVED, 0, "f", 1, &subscription));
+    GIVES(DURALOG_E_UNSUPPORTED, eventstore_subscription_fd(subscription, &fd));
+    HOLDS(fd == 77);
+    GIVES(DURALOG_OK, eventstore_subscription_next_page(subscription, 1, 0, &page));
+    GIVES(DURALOG_E_READ_ONLY, eventstore_subscription_ack(subscription, page.position[0]));
+    GIVES(DURALOG_OK, eventstore_subscription_close(subscription));
     GIVES(DURALOG_OK, eventstore_append(store, batch, 0, NULL));
     GIVES(DURALOG_OK, eventstore_sync(store));
     GIVES(DURALOG_OK, eventstore_last_position(reader, &position));
