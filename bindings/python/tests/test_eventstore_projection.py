@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import unittest
+import warnings
 
 import duralog
 from duralog import EventStore, NewEvent, Projection, Query, QueryItem, on, reconstruct_state
@@ -271,6 +272,99 @@ class Saving(ProjectionCase):
                 total.catch_up()
                 self.assertEqual(total.state, initial + 6)
 
+    def test_a_rebuild_goes_on_from_its_snapshots_however_far_the_old_fingerprint_was(self):
+        self.append(*range(1000))
+        Projection(self.store, "notes", {"Added": note}, list, snapshot_every=10, fingerprint=b"v1").catch_up()
+        Projection(self.store, "notes", {"Added": note}, list, snapshot_every=10, fingerprint=b"v2").catch_up(500)
+        self.reopen()
+        again = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=10, fingerprint=b"v2")
+        self.assertEqual((again.position, again.state), (500, list(range(1, 501))))
+        old = Projection(self.store, "notes", {"Added": note}, list, fingerprint=b"v1")
+        self.assertEqual((old.position, old.state), (1000, list(range(1, 1001))))
+
+    def test_snapshots_that_cannot_be_decoded_are_passed_over(self):
+        def before_25(data):
+            state = json.loads(data)
+            if state[-1] > 25:
+                raise ValueError("too new")
+            return state
+
+        def never(data):
+            raise KeyError("none of them")
+
+        self.append(*range(40))
+        notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=10)
+        notes.catch_up()
+        for decode, position, count in ((before_25, 20, 2), (never, 0, 4)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=0, decode=decode)
+            self.assertEqual((notes.position, notes.state), (position, list(range(1, position + 1))))
+            self.assertEqual([(w.category, w.filename) for w in caught], [(RuntimeWarning, __file__)] * count)
+            self.assertIn("snapshot at position 40", str(caught[0].message))
+            self.assertEqual(notes.catch_up(), 40 - position)
+            self.assertEqual(notes.state, list(range(1, 41)))
+        notes.reset()
+        self.assertIsNone(self.store.load_snapshot(b"projection/notes"))
+        # A commit behind it is older, but can be decoded.
+        notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=0)
+        notes.catch_up(15)
+        notes.commit()
+        notes.catch_up(15)
+        notes.save()
+        with self.assertWarnsRegex(RuntimeWarning, "position 30.*too new"):
+            notes = Projection(self.store, "notes", {"Added": note}, list, decode=before_25)
+        self.assertEqual((notes.position, notes.state), (15, list(range(1, 16))))
+        # One that is in the log is no shortcut: nothing replaces it unasked.
+        with self.assertRaisesRegex(KeyError, "none of them"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Projection(self.store, "notes", {"Added": note}, list, decode=never)
+        Projection(self.store, "notes", {"Added": note}, list, fingerprint=b"other", decode=never).reset()
+        self.assertEqual(Projection(self.store, "notes", {"Added": note}, list, decode=never).position, 0)
+
+    def test_snapshots_that_cannot_be_saved_end_nothing(self):
+        self.append(*range(45))
+        root = os.path.join(self.path, "snapshots")
+        with open(root, "wb"):
+            pass
+        notes = Projection(self.store, "notes", {"Added": note}, list, snapshot_every=10)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.assertEqual(notes.catch_up(25), 25)
+            self.assertEqual(notes.follow(0), 20)
+        self.assertEqual([(w.category, w.filename) for w in caught], [(RuntimeWarning, __file__)] * 4)
+        for position, warned in zip((10, 20, 30, 40), caught):
+            self.assertIn(f"'notes' was not saved at position {position}: DURALOG_E_IO", str(warned.message))
+        self.assertEqual((notes.position, notes.state), (45, list(range(1, 46))))
+        with self.assertRaises(duralog.IoError):
+            notes.save()
+        self.assertEqual(Projection(self.store, "notes", {"Added": note}, list).position, 0)
+        os.remove(root)
+        self.append(*range(5))
+        notes.catch_up()  # the tenth since the last attempt
+        self.assertEqual(Projection(self.store, "notes", {"Added": note}, list).position, 50)
+        self.append(1)
+        notes.catch_up()
+        notes.save()
+        self.assertEqual(Projection(self.store, "notes", {"Added": note}, list).position, 51)
+
+    def test_full_disk_does_not_end_following_in_a_loop(self):
+        import asyncio
+
+        class OnFullDisk(EventStore):
+            def save_snapshot(self, *arguments, **options):
+                raise duralog.Full("no space left", os_error=28)
+
+        self.append(*range(30))
+        self.store.close()
+        with OnFullDisk(self.path, sync="manual") as store:
+            notes = Projection(store, "notes", {"Added": note}, list, snapshot_every=10, commit_every=7)
+            with self.assertWarnsRegex(RuntimeWarning, "no space left"):
+                self.assertEqual(asyncio.run(notes.follow_async(0)), 30)
+            self.assertEqual(store.saved_position("projection/notes"), 30)
+            with self.assertRaises(duralog.Full):
+                notes.save()
+
     def test_lost_and_damaged_snapshots_cost_time_only(self):
         generator = random.Random(1)
         self.append(*range(40))
@@ -486,6 +580,48 @@ class Killed(Case):
                 self.assertGreater(totals.position, 0)
                 totals.catch_up()
                 self.assertEqual(totals.state, expected)
+
+    def test_killed_again_and_again_state_and_position_of_a_commit_belong_together(self):
+        """The writer appends, projects and commits, and goes on from the commit of the one that was killed before it."""
+        program = (
+            "import sys\n"
+            "from duralog import EventStore, NewEvent\n"
+            "from test_eventstore_projection import Totals\n"
+            "with EventStore(sys.argv[1], sync='manual') as store:\n"
+            "    totals = Totals(store, 'totals', snapshot_every=0, commit_every=1)\n"
+            "    begun = store.last_position()\n"
+            "    while True:\n"
+            "        totals.catch_up()\n"
+            "        print(totals.position, flush=True)\n"
+            "        store.append([NewEvent('a-%d' % (n % 7), 'Added', b'%d' % (begun + n)) for n in range(20)])\n")
+        environment = {**os.environ, "PYTHONPATH": TESTS + os.pathsep + os.environ.get("PYTHONPATH", "")}
+        positions = [0]
+        for attempt in range(16):
+            killed = subprocess.Popen([sys.executable, "-c", program, self.path], stdout=subprocess.PIPE, env=environment)
+            try:
+                for _ in range(5):
+                    self.assertGreaterEqual(int(killed.stdout.readline()), positions[-1])
+                time.sleep(0.001 * attempt)
+            finally:
+                killed.send_signal(signal.SIGKILL)
+                killed.communicate()
+            with EventStore(self.path) as store:
+                committed = store.saved_position("projection/totals")
+                self.assertGreater(committed, positions[-1])
+                positions.append(committed)
+                self.assertEqual(json.loads(store.state(b"projection/totals")), self.sums(store.read(to=committed)))
+        with EventStore(self.path) as store:
+            totals = Totals(store, "totals", snapshot_every=0, commit_every=1)
+            self.assertEqual(totals.position, positions[-1])
+            totals.catch_up()
+            self.assertEqual(totals.state, self.sums(store))
+            self.assertEqual(store.saved_position("projection/totals"), store.last_position())
+
+    def sums(self, events):
+        found = {}
+        for event in events:
+            found[event.stream] = found.get(event.stream, 0) + int(event.data)
+        return found
 
 
 class Reconstruction(ProjectionCase):

@@ -3,8 +3,8 @@
 A projection is a fold: for each event of a selection, in order, the handler of its type makes the next
 state. State and position are saved together, so an event is in a saved state once or not at all, whatever
 happens in between: what was not saved is made again from the events. There are two places. A snapshot
-lies beside the log and is a shortcut: one that is lost, damaged, or of another fingerprint costs time. A
-commit goes into the log, state and position in one batch: it is as durable as the events, and others
+lies beside the log and is a shortcut: one that is lost, damaged, of another fingerprint, or that could
+not be saved costs time. A commit goes into the log, state and position in one batch: it is as durable as the events, and others
 can read it.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar
 
-from ._errors import ConcurrencyConflict, InvalidArgument, ReadOnly
+from ._errors import ConcurrencyConflict, Full, InvalidArgument, IoError, NoMemory, ReadOnly, TooLarge
 from ._events import Event, Query, QueryItem, text_bytes
 from ._eventstore import EventStore
 from ._records import BytesLike, to_bytes, unsigned
@@ -25,6 +26,9 @@ Handler = Callable[[Any, Event], Any]
 """handler(state, event) returns the next state; None: it has changed the state that it was given."""
 
 _FINGERPRINT = b"/fingerprint"
+
+_NOT_SAVED = (Full, IoError, NoMemory, TooLarge)
+"""Why a snapshot may be missing and nothing else is."""
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -61,10 +65,14 @@ class Projection:
     stream, category, query: which events; none given: those of the types that have a handler. Events
     without a handler are passed over.
 
-    snapshot_every: saves itself in a snapshot after so many events; 0: only in save(). commit_every: commits itself
-    after so many events, or as soon as there are no more; 0: only in commit(). fingerprint: changes whenever
-    the handlers do; what was saved with another one is not used. encode, decode: state to bytes and back; JSON,
-    which turns tuples into lists and all keys into texts.
+    snapshot_every: saves itself in a snapshot after so many events; 0: only in save(). One that can't be saved, for
+    example since the disk is full, is a RuntimeWarning, and the next is tried after as many events again.
+    commit_every: commits itself after so many events, or as soon as there are no more; 0: only in commit().
+    fingerprint: changes whenever the handlers do, or encode and decode; what was saved with another one is not used.
+    encode, decode: state to bytes and back; JSON, which turns tuples into lists and all keys into texts. A snapshot for
+    which decode raises an Exception is a RuntimeWarning, and it goes on from what was saved before it, or from the
+    beginning. That of a commit goes on to the caller: others rely on it, and it is not to be replaced unasked; made with
+    another fingerprint, a projection begins at the beginning, and can be reset.
     """
 
     initial: Any = None
@@ -74,6 +82,7 @@ class Projection:
     _position: int
     _last: int  # what is behind it is read: of a stream, the stream version; else the position
     _unsaved: int  # events since the last snapshot
+    _save_at: int  # with so many of them the next is due
     _uncommitted: int  # events since the last commit
     _is_anew: bool  # there is a commit that it does not go on from
     _live: Optional[Subscription] = None
@@ -209,8 +218,8 @@ class Projection:
             try:
                 if 0 < self._commit_every <= self._uncommitted:
                     self.commit()
-                if 0 < self._snapshot_every <= self._unsaved:
-                    self.save()
+                if 0 < self._snapshot_every and self._save_at <= self._unsaved:
+                    self._save_if_possible()
             except ReadOnly:
                 self._unsaved = self._uncommitted = 0  # who reads only begins again from what others saved
         return count
@@ -243,12 +252,20 @@ class Projection:
         self._uncommitted = 0
         self._is_anew = False
 
+    def _save_if_possible(self) -> None:
+        try:
+            self.save()
+        except _NOT_SAVED as error:
+            self._save_at = self._unsaved + self._snapshot_every
+            warnings.warn(f"projection {self._name!r} was not saved at position {self._position}: {error}", RuntimeWarning, stacklevel=4)
+
     def save(self) -> None:
-        """Saves state and position in a snapshot."""
+        """Saves state and position in a snapshot. Unlike one that saves itself, it raises if that can't be done."""
         if self._unsaved:
             self._store.save_snapshot(self._key, self._last, self._position, to_bytes(self._encode(self._state), "the encoded state"),
                                       fingerprint=self._fingerprint)
             self._unsaved = 0
+            self._save_at = self._snapshot_every
 
     def reset(self) -> None:
         """Forgets the state, all snapshots and the commit: the next catch_up() begins at the beginning."""
@@ -261,12 +278,12 @@ class Projection:
     def _load(self) -> None:
         """Goes back to what was saved last."""
         self._unsaved = self._uncommitted = 0
+        self._save_at = self._snapshot_every
         committed, data = self._committed()
         self._is_anew = committed > 0 and data is None
-        found = self._store.load_snapshot(self._key, fingerprint=self._fingerprint)
-        if found is not None and (data is None or found.position > committed):
-            self._state = self._decode(found.data)
-            self._position, self._last = found.position, found.version
+        found = self._load_snapshot(0 if data is None else committed + 1)
+        if found is not None:
+            self._position, self._last, self._state = found
         elif data is not None:
             self._state = self._decode(data)
             self._position = self._last = committed
@@ -276,6 +293,22 @@ class Projection:
         else:
             self._state = _initial_state(self.initial)
             self._position = self._last = 0
+
+    def _load_snapshot(self, position_min: int) -> Optional[Tuple[int, int, Any]]:
+        """Position, what is behind it, and state, of the newest snapshot that can be decoded; None: there is none from there on."""
+        version_max: Optional[int] = None
+        while True:
+            found = self._store.load_snapshot(self._key, version_max, fingerprint=self._fingerprint)
+            if found is None or found.position < position_min:
+                return None
+            try:
+                return found.position, found.version, self._decode(found.data)
+            except Exception as error:  # whatever a decode of the caller's raises
+                warnings.warn(f"projection {self._name!r}: the snapshot at position {found.position} can't be decoded, and is passed over: "
+                              f"{error!r}", RuntimeWarning, stacklevel=4)
+            if not found.version:
+                return None
+            version_max = found.version - 1
 
     def _committed(self) -> Tuple[int, Optional[bytes]]:
         """Position of the commit, 0 if there is none, and the state; None: it is of another fingerprint."""
