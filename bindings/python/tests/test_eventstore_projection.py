@@ -508,6 +508,9 @@ class Committing(ProjectionCase):
         with EventStore(self.path, read_only=True) as reader:
             notes = Projection(reader, "notes", {"Added": note}, list, commit_every=1)
             self.assertEqual((notes.position, notes.follow(0)), (20, 10))
+            for save in notes.save, notes.commit:
+                with self.assertRaises(duralog.ReadOnly):
+                    save()
             with self.assertRaises(duralog.ReadOnly):
                 Projection(reader, "x", {"Added": note}, list).catch_up() and notes.reset()
 

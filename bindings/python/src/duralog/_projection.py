@@ -124,6 +124,7 @@ class Projection:
         self._fingerprint = to_bytes(fingerprint, "fingerprint")
         self._encode = _json_bytes if encode is None else encode
         self._decode = decode
+        self._saves_itself = True  # as far as the store is not found to be open for reading only
         self._load()
 
     def __repr__(self) -> str:
@@ -215,21 +216,23 @@ class Projection:
             count += 1
             self._unsaved += 1
             self._uncommitted += 1
+            if not self._saves_itself:
+                continue
             try:
                 if 0 < self._commit_every <= self._uncommitted:
                     self.commit()
                 if 0 < self._snapshot_every and self._save_at <= self._unsaved:
                     self._save_if_possible()
             except ReadOnly:
-                self._unsaved = self._uncommitted = 0  # who reads only begins again from what others saved
+                self._saves_itself = False  # who reads only begins again from what others saved
         return count
 
     def _commit_rest(self) -> None:
-        if self._commit_every:
+        if self._commit_every and self._saves_itself:
             try:
                 self.commit()
             except ReadOnly:
-                self._uncommitted = 0
+                self._saves_itself = False
 
     def commit(self) -> None:
         """Commits state and position to the log, in one batch: both are there or none.
