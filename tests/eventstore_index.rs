@@ -1,6 +1,7 @@
-//! The index of the event store at work: that it is made anew by several threads, bounded in what it
-//! leaves to be read when a store is opened and in what it keeps in memory, and forgets what a failed
-//! sync took back. What it answers is compared elsewhere, with a model (`eventstore_model.rs`).
+//! The index of the event store at work: that it is made anew by several threads, says how far it is,
+//! is bounded in what it leaves to be read when a store is opened and in what it keeps in memory, and
+//! forgets what a failed sync took back. What it answers is compared elsewhere, with a model
+//! (`eventstore_model.rs`).
 
 #![allow(
     clippy::unwrap_used,
@@ -8,14 +9,26 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "common/watched.rs"]
+mod watched;
+
 use duralog::eventstore::{
-    AppendRequest, EventStore, EventStoreOptions, IndexLimits, NameKind, NewEvent, Read, SideRecord,
+    AppendRequest, EventStore, EventStoreOptions, IndexLimits, NameKind, NewEvent, Read,
+    SideRecord, StoreStat,
 };
 use duralog::vfs::os::RealDisk;
 use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
 use duralog::{Durability, ErrorKind, OpenHow, SyncMode, WalOptions};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::thread::ThreadId;
+use std::time::Duration;
+use watched::Watched;
+
+/// What background work needs at most, or the machine is very busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options(freeze_events: u64) -> EventStoreOptions {
     EventStoreOptions {
@@ -145,6 +158,128 @@ fn an_index_made_anew_says_the_same_and_how_far_it_is() {
         let store = EventStore::open(&path, &options).unwrap();
         assert!(answers(&store) == before);
     }
+}
+
+/// Whoever makes a layer writes it; here nobody may do so until somebody else is about to, too.
+#[test]
+fn several_threads_make_a_missing_index() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if processors < 2 {
+        eprintln!("not shown: there is one processor");
+        return;
+    }
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk.clone(), "/store", &options(500)).unwrap();
+    for batch in 0..300 {
+        append(&store, batch * 20, 20);
+    }
+    let before = answers(&store);
+    store.close().unwrap();
+    for path in disk.paths() {
+        if path.starts_with("/store/index") {
+            disk.remove(&path).unwrap();
+        }
+    }
+    let met: Arc<(Mutex<HashSet<ThreadId>>, Condvar)> = Arc::default();
+    let meeting = Arc::clone(&met);
+    let waited_in_vain = AtomicBool::new(false);
+    let watched = Watched::writing(disk, move |path, _| {
+        if path.parent() != Some(Path::new("/store/index")) {
+            return;
+        }
+        let (threads, arrived) = &*meeting;
+        let mut threads = threads.lock().unwrap();
+        threads.insert(std::thread::current().id());
+        arrived.notify_all();
+        let is_alone = |threads: &mut HashSet<ThreadId>| threads.len() < 2;
+        if !waited_in_vain.load(Ordering::SeqCst) {
+            let patience = Duration::from_secs(10);
+            let waited = arrived.wait_timeout_while(threads, patience, is_alone);
+            waited_in_vain.store(waited.unwrap().1.timed_out(), Ordering::SeqCst);
+        }
+    });
+    let watched = Arc::new(watched.with_threads());
+    let store = EventStore::open_on(watched, "/store", &options(500)).unwrap();
+    let threads = met.0.lock().unwrap().clone();
+    assert!(threads.len() > 1, "{threads:?}");
+    assert!(!threads.contains(&std::thread::current().id()));
+    assert!(answers(&store) == before);
+}
+
+/// Looked at inside each write of a merge, and all the time by another thread.
+#[test]
+fn what_is_done_in_the_background_is_told_while_it_is_done() {
+    let place: Arc<OnceLock<Weak<EventStore>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<(PathBuf, StoreStat)>>> = Arc::default();
+    let (look, note) = (Arc::clone(&place), Arc::clone(&seen));
+    let watched = Watched::writing(Arc::new(SimDisk::new(1)), move |path, _| {
+        if path.parent() == Some(Path::new("/store/index")) {
+            if let Some(store) = look.get().and_then(Weak::upgrade) {
+                let stat = store.stat().unwrap();
+                note.lock().unwrap().push((path.to_owned(), stat));
+            }
+        }
+    });
+    let mut options = options(3_000);
+    options.wal.segment_bytes_max = 4 << 20;
+    let watched = Arc::new(watched.with_threads());
+    let store = Arc::new(EventStore::open_on(watched, "/store", &options).unwrap());
+    place.set(Arc::downgrade(&store)).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                let stat = store.stat().unwrap();
+                assert!(stat.work_done <= stat.work_total, "{stat:?}");
+            }
+        });
+        for batch in 0..480 {
+            let events: Vec<String> = (0..100).map(|n| format!("s-{batch}-{n}")).collect();
+            let events: Vec<NewEvent<'_>> = events
+                .iter()
+                .map(|stream| NewEvent {
+                    stream,
+                    event_type: "T",
+                    ..NewEvent::default()
+                })
+                .collect();
+            let request = AppendRequest {
+                events: &events,
+                ..AppendRequest::default()
+            };
+            store.append(&request, Durability::AsOpened).unwrap();
+        }
+        // 16 layers: four merges, and one of what they came to.
+        let begun = std::time::Instant::now();
+        while store.stat().unwrap().run_count != 1 {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", store.stat());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        watcher.join().unwrap();
+    });
+    let stat = store.stat().unwrap();
+    assert_eq!((stat.work_done, stat.work_total), (0, 0));
+    let seen = seen.lock().unwrap();
+    let files: BTreeSet<&PathBuf> = seen.iter().map(|(path, _)| path).collect();
+    let mut merges = 0;
+    for file in files {
+        let stats = seen.iter().filter(|(path, _)| path == file);
+        let told: Vec<(u64, u64)> = stats
+            .map(|(_, stat)| (stat.work_done, stat.work_total))
+            .collect();
+        let (done, total) = told[told.len() - 1];
+        if told[0].0 == done {
+            // A layer that was in memory is written without that.
+            continue;
+        }
+        assert!(told.iter().all(|told| told.1 == total), "{told:?}");
+        assert!(told.is_sorted(), "{told:?}");
+        // The last write is that of the header, when all keys but the last few are done.
+        assert!(total / 2 < done && done <= total, "{told:?}");
+        merges += 1;
+    }
+    assert_eq!(merges, 5);
 }
 
 #[test]

@@ -414,11 +414,23 @@ impl Catalog {
             .filter(|&newest| newest > known)
     }
 
+    /// What is done of what in the background, of one piece of work and not of two; nothing of nothing
+    /// also while one begins or ends.
+    fn work_keys(&self) -> (u64, u64) {
+        let total = self.work_total_keys.load(Ordering::Acquire);
+        let done = self.work_done_keys.load(Ordering::Acquire);
+        match self.work_total_keys.load(Ordering::Relaxed) {
+            still if still == total => (done.min(total), total),
+            _ => (0, 0),
+        }
+    }
+
     /// What there is, for who wants to know how far the index is.
     pub(super) fn stat(&self) -> CatalogStat {
+        let (work_done, work_total) = self.work_keys();
         let mut stat = CatalogStat {
-            work_done: self.work_done_keys.load(Ordering::Relaxed),
-            work_total: self.work_total_keys.load(Ordering::Relaxed),
+            work_done,
+            work_total,
             ..CatalogStat::default()
         };
         for stored in self.read_layers().iter() {

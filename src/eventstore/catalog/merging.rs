@@ -214,8 +214,9 @@ impl Catalog {
                 !self.work().closing
             },
         );
-        self.work_done_keys.store(0, Ordering::Relaxed);
+        // In this order, so that who sees the one knows of the other: see `Catalog::work_keys`.
         self.work_total_keys.store(0, Ordering::Relaxed);
+        self.work_done_keys.store(0, Ordering::Release);
         let path = match path {
             Err(error) if error.kind() == ErrorKind::Stopped => return Ok(()),
             path => path?,
