@@ -12,6 +12,9 @@ use duralog::eventstore::{
 };
 use duralog::{Durability, ErrorKind};
 
+/// What background work needs at most, or the machine is very busy.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn event<'a>(stream: &'a str, event_type: &'a str, data: &'a [u8]) -> NewEvent<'a> {
     NewEvent {
         stream,
@@ -315,6 +318,37 @@ fn many_events_become_runs_and_runs_are_merged() {
             .collect();
         append(&store, &events);
     }
+    // A layer is frozen with 33 batches; of 12 the first 8 become one run, and 4 are left of the tier
+    // below.
+    let begun = std::time::Instant::now();
+    loop {
+        let stat = store.stat().unwrap();
+        if stat.run_count == 5 && stat.work_total == 0 {
+            assert_eq!(stat.memory_events, count - 12 * 33_000);
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never merged: {stat:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let runs = || {
+        let files = std::fs::read_dir(path.join("index")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut runs: Vec<(u64, u64)> = names
+            .map(|name| {
+                let (first, last) = name.strip_suffix(".run").unwrap().split_once('-').unwrap();
+                (first.parse().unwrap(), last.parse().unwrap())
+            })
+            .collect();
+        runs.sort_unstable();
+        runs
+    };
+    // Sequence numbers: each batch has a mark beside its events.
+    let layer = 33 * 1001;
+    let behind_merged = 8 * layer;
+    let four = (0..4).map(|n| behind_merged + n * layer);
+    let mut expected = vec![(1, behind_merged)];
+    expected.extend(four.map(|behind| (behind + 1, behind + layer)));
+    assert_eq!(runs(), expected);
     let check = |store: &EventStore| {
         for name in names.iter().step_by(97) {
             let read = Read {
@@ -341,7 +375,12 @@ fn many_events_become_runs_and_runs_are_merged() {
     };
     check(&store);
     store.close().unwrap();
-    check(&open(&path));
+    let store = open(&path);
+    // Closing has written what was in memory.
+    assert_eq!(store.stat().unwrap().run_count, 6);
+    assert_eq!(runs()[..5], expected);
+    check(&store);
+    store.close().unwrap();
     std::fs::remove_dir_all(path.join("index")).unwrap();
     check(&open(&path));
 }
