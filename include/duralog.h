@@ -1498,7 +1498,10 @@ duralog_status_t eventstore_append_close(eventstore_append_t *batch);
  * event: the event, all of which is copied.
  *
  * Returns DURALOG_OK;
- * DURALOG_E_TOO_LARGE: the event would have more than 67,108,864 bytes in all.
+ * DURALOG_E_TOO_LARGE: data and metadata have more than 67,108,852 bytes together. The event as a whole
+ * is judged by eventstore_append: its record, as FORMAT.md section 20.2 has it with 10 bytes each for
+ * position and stream version, has at most 67,108,852 bytes of key and value. At most 18,078 of them
+ * are not data and metadata.
  */
 duralog_status_t eventstore_append_add_event(eventstore_append_t *batch,
                                              const eventstore_new_event_t *event);
@@ -1779,7 +1782,8 @@ typedef struct eventstore_conflict_t {
  * DURALOG_E_EMPTY_BATCH: it has neither an event nor anything to save;
  * DURALOG_E_INVALID_ARGUMENT: also if two events have one id, or one name occurs twice where the
  * functions that add it forbid it, or an item of a query is empty;
- * DURALOG_E_TOO_LARGE, DURALOG_E_FULL: nothing was written, the handle stays usable;
+ * DURALOG_E_TOO_LARGE (see eventstore_append_add_event), DURALOG_E_FULL: nothing was written, the
+ * handle stays usable;
  * DURALOG_E_INDETERMINATE, DURALOG_E_POISONED, DURALOG_E_READ_ONLY: as from wal_append. What is
  * indeterminate may be appended again after reopening if all its events have ids, or it has an
  * idempotency key.
@@ -2257,6 +2261,11 @@ duralog_status_t eventstore_page_pack(const eventstore_page_t *page,
 
 /**
  * Follows a store: every event of a selection, in order, none left out and none twice.
+ *
+ * An event is given once its append is acknowledged. With WAL_SYNC_EVERY it is durable then. With
+ * WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL it need not be: a power cut, or a sync that fails, may take
+ * back events that were given, and their positions go to others that are appended afterwards. What
+ * was saved behind them by eventstore_subscription_ack goes with them.
  *
  * Movable: one thread at a time, whichever it is; but eventstore_subscription_cancel is callable
  * at any time. A slow subscription costs who appends nothing.

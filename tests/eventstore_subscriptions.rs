@@ -1,5 +1,6 @@
 //! Following the event store: a subscriber gets every event of its selection once, in order, however
-//! many threads append, whoever waits is woken, and who does not pull costs the writer nothing.
+//! many threads append, and none before it is durable; whoever waits is woken, and who does not pull costs
+//! the writer nothing.
 
 #![allow(
     unsafe_code,
@@ -12,10 +13,11 @@ use duralog::eventstore::{
     AppendRequest, EventStore, EventStoreOptions, NewEvent, Query, QueryItem, Selection,
     SubscribeFrom, Subscription,
 };
-use duralog::vfs::sim::SimDisk;
+use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
 use duralog::{Durability, ErrorKind, SyncMode, WalOptions};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn event<'a>(stream: &'a str, event_type: &'a str, data: &'a [u8]) -> NewEvent<'a> {
@@ -246,6 +248,94 @@ fn the_descriptor_of_a_subscription_is_readable_while_there_may_be_news() {
         assert!(readable(0), "one is left");
         assert_eq!(subscription.next_page(2, now).unwrap().len(), 1);
         assert_eq!(subscription.position(), 3 * round);
+    }
+}
+
+/// What everybody may see of a store: the last position, and what a subscription gives now.
+fn seen(store: &EventStore, subscription: &Mutex<Subscription>) -> (u64, Vec<u64>) {
+    let mut subscription = subscription.lock().unwrap();
+    let page = subscription.next_page(10, Some(Duration::ZERO)).unwrap();
+    let given = page.iter().map(|event| event.position).collect();
+    (store.last_position().unwrap(), given)
+}
+
+/// Looked at inside the sync, when everything is written: nobody sees it before the sync is over.
+#[test]
+fn a_subscription_gives_what_is_durable_and_nothing_before() {
+    let disk = SimDisk::new(1);
+    let options = EventStoreOptions::default();
+    let store = EventStore::open_on(Arc::new(disk.clone()), "/store", &options).unwrap();
+    let store = Arc::new(store);
+    append(&store, event("a", "T", b""));
+    let subscription = store.subscribe(Selection::All, &SubscribeFrom::Beginning, None);
+    let subscription = Arc::new(Mutex::new(subscription.unwrap()));
+    assert_eq!(seen(&store, &subscription), (1, vec![1]));
+    for position in 2..20 {
+        let found = Arc::new(Mutex::new(None));
+        let (inside, place) = (Arc::clone(&found), Arc::clone(&store));
+        let follower = Arc::clone(&subscription);
+        disk.during_next_sync(move || {
+            let is_known = place.stream_info("a").unwrap().unwrap().last_position;
+            let event = place.event_at(position).unwrap().len();
+            *inside.lock().unwrap() = Some((seen(&place, &follower), is_known, event));
+        });
+        append(&store, event("a", "T", b""));
+        let before = ((position - 1, vec![]), position - 1, 0);
+        assert_eq!(found.lock().unwrap().take(), Some(before));
+        assert_eq!(seen(&store, &subscription), (position, vec![position]));
+    }
+}
+
+/// A thread waits in vain for as long as a sync takes, and is woken when it is over.
+#[test]
+fn a_waiting_subscription_is_woken_by_the_sync_and_not_by_the_write() {
+    let disk = SimDisk::new(1);
+    let options = EventStoreOptions::default();
+    let store = EventStore::open_on(Arc::new(disk.clone()), "/store", &options).unwrap();
+    let subscribe = || store.subscribe(Selection::All, &SubscribeFrom::Beginning, None);
+    let mut subscription = subscribe().unwrap();
+    let synced = Arc::new(AtomicBool::new(false));
+    let is_synced = Arc::clone(&synced);
+    disk.during_next_sync(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        is_synced.store(true, Ordering::SeqCst);
+    });
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let len = subscription.next_page(10, None).unwrap().len();
+            (len, synced.load(Ordering::SeqCst))
+        });
+        append(&store, event("a", "T", b""));
+        assert_eq!(waiting.join().unwrap(), (1, true));
+    });
+}
+
+/// In the lazy modes a subscription gives what was acknowledged: a sync that fails takes it back from
+/// the store, not from who was given it.
+#[test]
+fn a_lazy_store_gives_what_is_acknowledged_and_not_durable_yet() {
+    let interval = SyncMode::Interval {
+        batches: 1_000,
+        millis: 1_000_000,
+    };
+    for sync_mode in [SyncMode::Manual, interval] {
+        let disk = SimDisk::new(1);
+        let mut options = options();
+        options.wal.sync_mode = sync_mode;
+        let store = EventStore::open_on(Arc::new(disk.clone()), "/store", &options).unwrap();
+        let subscription = store.subscribe(Selection::All, &SubscribeFrom::Beginning, None);
+        let subscription = Mutex::new(subscription.unwrap());
+        append(&store, event("a", "T", b""));
+        store.sync().unwrap();
+        assert_eq!(seen(&store, &subscription), (1, vec![1]));
+        let syncs = disk.counts().of(Call::SyncData);
+        append(&store, event("a", "T", b""));
+        assert_eq!(seen(&store, &subscription), (2, vec![2]));
+        assert_eq!(disk.counts().of(Call::SyncData), syncs);
+        let fault = Fault::Error(errno::EIO);
+        disk.fail(FaultPlan::new(Call::SyncData, 1, fault).on(".wal"));
+        store.sync().unwrap_err();
+        assert_eq!(seen(&store, &subscription), (1, vec![]));
     }
 }
 

@@ -3,6 +3,8 @@
 //! There is one path for what is there already and for what comes: read up to the last published
 //! position, and wait for it to grow when it is reached. Nothing is handed over in memory from who
 //! appends, so there is nothing that could overflow, and a slow subscriber costs the writer nothing.
+//!
+//! What is published is acknowledged: durable in the mode `Every`, and in the others perhaps not yet.
 
 use super::reader::{EventPage, Progress};
 use super::request::{check_len, AppendRequest, Prepared, SideRecord};

@@ -153,7 +153,10 @@ pub unsafe extern "C" fn eventstore_append_close(
 /// event: the event, all of which is copied.
 ///
 /// Returns DURALOG_OK;
-/// DURALOG_E_TOO_LARGE: the event would have more than 67,108,864 bytes in all.
+/// DURALOG_E_TOO_LARGE: data and metadata have more than 67,108,852 bytes together. The event as a whole
+/// is judged by eventstore_append: its record, as FORMAT.md section 20.2 has it with 10 bytes each for
+/// position and stream version, has at most 67,108,852 bytes of key and value. At most 18,078 of them
+/// are not data and metadata.
 #[no_mangle]
 pub unsafe extern "C" fn eventstore_append_add_event(
     batch: *mut eventstore_append_t,

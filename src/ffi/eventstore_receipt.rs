@@ -131,7 +131,8 @@ unsafe impl SizedStruct for eventstore_conflict_t {
 /// DURALOG_E_EMPTY_BATCH: it has neither an event nor anything to save;
 /// DURALOG_E_INVALID_ARGUMENT: also if two events have one id, or one name occurs twice where the
 /// functions that add it forbid it, or an item of a query is empty;
-/// DURALOG_E_TOO_LARGE, DURALOG_E_FULL: nothing was written, the handle stays usable;
+/// DURALOG_E_TOO_LARGE (see eventstore_append_add_event), DURALOG_E_FULL: nothing was written, the
+/// handle stays usable;
 /// DURALOG_E_INDETERMINATE, DURALOG_E_POISONED, DURALOG_E_READ_ONLY: as from wal_append. What is
 /// indeterminate may be appended again after reopening if all its events have ids, or it has an
 /// idempotency key.

@@ -28,6 +28,11 @@ pub const EVENTSTORE_FROM_SAVED: u32 = 3;
 
 /// Follows a store: every event of a selection, in order, none left out and none twice.
 ///
+/// An event is given once its append is acknowledged. With WAL_SYNC_EVERY it is durable then. With
+/// WAL_SYNC_INTERVAL and WAL_SYNC_MANUAL it need not be: a power cut, or a sync that fails, may take
+/// back events that were given, and their positions go to others that are appended afterwards. What
+/// was saved behind them by eventstore_subscription_ack goes with them.
+///
 /// Movable: one thread at a time, whichever it is; but eventstore_subscription_cancel is callable
 /// at any time. A slow subscription costs who appends nothing.
 pub struct eventstore_subscription_t {
