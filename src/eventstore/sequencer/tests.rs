@@ -3,8 +3,11 @@
 
 use super::payload::STREAMS_SPARE_MAX;
 use super::*;
-use crate::eventstore::{AppendRequest, EventStore, EventStoreOptions, NewEvent, Read, Selection};
-use crate::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
+use crate::eventstore::{
+    AppendRequest, EventStore, EventStoreOptions, Expectation, Expected, NameKind, NewEvent, Read,
+    Selection, SideRecord, SubscribeFrom,
+};
+use crate::vfs::sim::{errno, Call, CrashStates, Fault, FaultPlan, Fill, SimDisk};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::Arc;
 use std::thread;
@@ -134,6 +137,225 @@ fn versions_stay_gapless_when_a_request_before_fails_half_way() {
     let page = reader.next_page(10).unwrap();
     let versions: Vec<u64> = page.iter().map(|event| event.stream_version).collect();
     assert_eq!(versions, [1, 2, 3]);
+}
+
+// ---- a group that fails --------------------------------------------------------------------------
+
+/// An event with an id, a tag, a key, a saved position and a value, for a stream of this version.
+fn rich(number: u8, version: u64) -> Prepared {
+    let position = u64::from(number);
+    Prepared::new(&AppendRequest {
+        events: &[NewEvent {
+            stream: "s",
+            event_type: "Rich",
+            data: &[number],
+            tags: &[["", "t1", "t2", "t3"][usize::from(number)]],
+            id: Some([number; 16]),
+            ..NewEvent::default()
+        }],
+        expectations: &[Expectation {
+            stream: "s",
+            expected: Expected::Exact(version),
+        }],
+        side_records: &[
+            SideRecord::SavePosition {
+                name: "p",
+                position,
+                reset: false,
+            },
+            SideRecord::PutState {
+                key: b"k",
+                value: &[number],
+            },
+        ],
+        idempotency_key: Some(&[number]),
+        ..AppendRequest::default()
+    })
+    .unwrap()
+}
+
+/// Everything that a handle says.
+fn said(store: &EventStore) -> String {
+    let mut all = format!("{} events;", store.last_position().unwrap());
+    let read = |selection| {
+        let mut found = String::new();
+        let read = Read {
+            selection,
+            ..Read::default()
+        };
+        let mut reader = store.read(read).unwrap();
+        while !reader.next_page(10).unwrap().is_empty() {
+            for event in reader.page().iter() {
+                let (position, stream, version) =
+                    (event.position, event.stream, event.stream_version);
+                found += &format!(" {position} {stream}/{version} {:?}", event.data);
+            }
+        }
+        found
+    };
+    all += &read(Selection::All);
+    for stream in ["s", "new"] {
+        all += &read(Selection::Stream(stream.to_string()));
+        all += &read(Selection::Category(stream.to_string()));
+        all += &format!(" {:?}", store.stream_info(stream).unwrap());
+    }
+    for number in 1..6 {
+        let by_id = store.event_by_id(&[number; 16]).unwrap().len();
+        let at = store.event_at(u64::from(number)).unwrap().len();
+        all += &format!(" {by_id} {at}");
+    }
+    for kind in [
+        NameKind::Stream,
+        NameKind::Category,
+        NameKind::Type,
+        NameKind::Tag,
+    ] {
+        all += &format!(" {:?}", store.names(kind, None, "", 10).unwrap());
+    }
+    let saved = store.saved_position("p").unwrap();
+    all + &format!(" {saved:?} {:?}", store.state(b"k").unwrap())
+}
+
+/// How calls on the log's files fail, and of what kind the errors are.
+const FAILURES: [(Call, Fault, &[ErrorKind]); 7] = [
+    (
+        Call::SyncData,
+        Fault::Error(errno::EIO),
+        &[ErrorKind::Indeterminate],
+    ),
+    (
+        Call::SyncData,
+        Fault::ErrorAfter(errno::EIO),
+        &[ErrorKind::Indeterminate],
+    ),
+    (
+        Call::SyncData,
+        Fault::Error(errno::ENOSPC),
+        &[ErrorKind::Indeterminate],
+    ),
+    (
+        Call::Write,
+        Fault::Error(errno::EIO),
+        &[ErrorKind::Indeterminate],
+    ),
+    (
+        Call::Write,
+        Fault::ErrorAfter(errno::EIO),
+        &[ErrorKind::Indeterminate],
+    ),
+    (Call::Write, Fault::Error(errno::ENOSPC), &[ErrorKind::Full]),
+    (
+        Call::Write,
+        Fault::ErrorAfter(errno::ENOSPC),
+        &[ErrorKind::Full, ErrorKind::Indeterminate],
+    ),
+];
+
+#[test]
+fn a_group_that_fails_leaves_what_its_handle_says_as_it_was() {
+    for (call, fault, kinds) in FAILURES {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = EventStoreOptions::default();
+        let store = EventStore::open_on(disk.clone(), "/store", &options).unwrap();
+        results(&store, vec![rich(1, 0)]).remove(0).unwrap();
+        let mut reader = store.read(Read::default()).unwrap();
+        let from = SubscribeFrom::Beginning;
+        let mut subscription = store.subscribe(Selection::All, &from, None).unwrap();
+        let now = Some(Duration::ZERO);
+        assert_eq!(reader.next_page(10).unwrap().len(), 1);
+        assert_eq!(subscription.next_page(10, now).unwrap().len(), 1);
+        let before = said(&store);
+        disk.fail(FaultPlan::new(call, 1, fault).on(".wal").lasting());
+        // The first conflict is with what was there, the second one with the group.
+        let group = vec![
+            rich(2, 9),
+            rich(2, 1),
+            request(&["new"]),
+            rich(2, 1),
+            rich(3, 1),
+            request(&["new", "s"]),
+        ];
+        let mut turn = turn(&store, group);
+        // The same request again waits until it is known what came of the first one.
+        assert_eq!(turn.decided, 3);
+        let mut told: Vec<_> = turn.results.drain(..).collect();
+        told.truncate(turn.decided);
+        drop(turn);
+        let told: Vec<ErrorKind> = told
+            .into_iter()
+            .map(|told| told.unwrap().unwrap_err().kind())
+            .collect();
+        let case = format!("{call:?} {fault:?}: {told:?}");
+        assert_eq!(told[0], ErrorKind::Conflict, "{case}");
+        assert!(told[1..].iter().all(|kind| kinds.contains(kind)), "{case}");
+        let goes_on = told[1] == ErrorKind::Full;
+        let next = vec![rich(3, 1), request(&["new", "s"])];
+        let later = results(&store, next).into_iter();
+        let later: Vec<ErrorKind> = later.map(|told| told.unwrap_err().kind()).collect();
+        let expected = if goes_on {
+            told[1]
+        } else {
+            ErrorKind::Poisoned
+        };
+        assert_eq!(later, [expected; 2], "{case}");
+        assert_eq!(said(&store), before, "{case}");
+        assert_eq!(reader.next_page(10).unwrap().len(), 0, "{case}");
+        assert_eq!(subscription.next_page(10, now).unwrap().len(), 0, "{case}");
+        assert_eq!(subscription.position(), 1, "{case}");
+        disk.clear_faults();
+        if goes_on {
+            results(&store, vec![rich(2, 1)]).remove(0).unwrap();
+            assert_eq!(store.last_position().unwrap(), 2, "{case}");
+            continue;
+        }
+        let refused = results(&store, vec![request(&["new"])]).remove(0);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Poisoned, "{case}");
+        assert_eq!(said(&store), before, "{case}");
+        std::mem::forget(store);
+        // What the program that goes on finds, and what a power cut leaves: all of the first requests.
+        let states = CrashStates::new(&disk, disk.now(), Fill::Zero);
+        let images = states.states(1, 20).map(|state| state.image());
+        for image in images.chain([disk.image()]) {
+            let disk = Arc::new(SimDisk::from_image(&image, 2));
+            let store = EventStore::open_on(disk, "/store", &options).unwrap();
+            let last = store.last_position().unwrap();
+            assert!((1..=3).contains(&last), "{case}, {last} events");
+            assert_eq!(said(&store) == before, last == 1, "{case}");
+            let again = results(&store, vec![rich(2, 1)]).remove(0).unwrap();
+            assert_eq!(again.duplicate, last > 1, "{case}");
+            assert_eq!(again.last_position, 2, "{case}");
+            assert_eq!(store.saved_position("p").unwrap(), Some(2), "{case}");
+        }
+    }
+}
+
+/// A verdict on a request that rests on another one of its group is no verdict if that one failed.
+#[test]
+fn a_conflict_with_a_request_that_failed_is_told_as_its_failure() {
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk.clone(), "/store", &EventStoreOptions::default()).unwrap();
+    results(&store, vec![rich(1, 0)]).remove(0).unwrap();
+    let broken = Fault::Error(errno::EIO);
+    disk.fail(FaultPlan::new(Call::SyncData, 1, broken).on(".wal"));
+    // Without the first one the second would be accepted.
+    let told = results(&store, vec![rich(2, 1), rich(3, 1)]).into_iter();
+    let told: Vec<ErrorKind> = told.map(|told| told.unwrap_err().kind()).collect();
+    assert_eq!(told, [ErrorKind::Indeterminate; 2]);
+}
+
+#[test]
+fn an_append_beyond_the_last_position_is_refused() {
+    let disk = Arc::new(SimDisk::new(1));
+    let store = EventStore::open_on(disk, "/store", &EventStoreOptions::default()).unwrap();
+    results(&store, vec![request(&["s"])]).remove(0).unwrap();
+    store.sequencer.published.set(POSITION_MAX - 2);
+    let error = results(&store, vec![request(&["s", "s"])]).remove(0);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    // Nothing came of it.
+    store.sequencer.published.set(1);
+    let receipt = results(&store, vec![request(&["s"])]).remove(0).unwrap();
+    assert_eq!(receipt.first_position, 2);
 }
 
 // ---- waiting -------------------------------------------------------------------------------------
