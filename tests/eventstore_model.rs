@@ -14,7 +14,10 @@
 //! With many threads the order is not known beforehand: the events themselves tell it, and each
 //! answer must be right at some moment between the call and its return.
 //!
-//! `DURALOG_SEED` chooses the first seed, `DURALOG_MODEL_RUNS` how many runs there are (14):
+//! A few runs are long, many are short: what goes wrong at the beginning of a store's life has many chances.
+//! The first seed is another one each time, and printed. `DURALOG_SEED` chooses it, `DURALOG_MODEL_RUNS`
+//! how many long runs there are (14), and runs with threads, `DURALOG_MODEL_SHORT_RUNS` how many short
+//! ones (600):
 //!
 //! ```text
 //! DURALOG_SEED=7 DURALOG_MODEL_RUNS=1000 cargo test --release --test eventstore_model
@@ -45,8 +48,8 @@ use duralog::{BatchStatus, Durability, ErrorKind, Lsn, OpenHow, WalOptions};
 use snapshot_model::Snapshots;
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{Arc, Barrier, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store_bench::{Bench, End};
 use store_maker::{below, id, pick, stream, Maker, KINDS, NAMES};
 use store_model::{Content, Following, Model, Request, Side, Verdict};
@@ -63,6 +66,17 @@ fn number(variable: &str, otherwise: u64) -> u64 {
         },
         Err(_) => otherwise,
     }
+}
+
+/// The first seed; said before anything is done with it, in case that never ends.
+fn first_seed() -> u64 {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    *FIRST.get_or_init(|| {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let first = number("DURALOG_SEED", u64::from(clock.subsec_micros()));
+        say(&format!("DURALOG_SEED={first}"));
+        first
+    })
 }
 
 /// How often things were done, and what came of them.
@@ -473,11 +487,9 @@ impl Run<'_> {
     }
 }
 
-#[test]
-fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
-    const OPERATIONS: u64 = 3_000;
-    let first = number("DURALOG_SEED", 1);
-    let runs = number("DURALOG_MODEL_RUNS", 14);
+/// Runs of so many seeds, on two threads.
+fn run_seeds(variable: &'static str, runs: u64, operations: impl Fn(u64) -> u64 + Sync) {
+    let first = first_seed();
     let begun = Instant::now();
     let next = Mutex::new(first);
     let tallies = Mutex::new(Vec::new());
@@ -494,8 +506,8 @@ fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
                     if seed >= first + runs {
                         break;
                     }
-                    let failed = SayOnPanic(seed);
-                    run(seed, OPERATIONS, &mut tally);
+                    let failed = SayOnPanic(seed, variable);
+                    run(seed, operations(seed), &mut tally);
                     std::mem::forget(failed);
                 }
                 tallies.lock().unwrap().push(tally);
@@ -525,8 +537,8 @@ fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
         all.snapshots_harmed,
         begun.elapsed().as_secs_f64()
     ));
-    // One run alone, of a seed that failed, may not have it all.
-    if runs > 1 {
+    // A few runs, to repeat what failed, may not have it all.
+    if runs >= 14 {
         assert!(all.verdicts.len() == 5, "each kind of answer was given");
         assert!(all.runs > 0, "runs were made");
         assert!(all.drained > 0 && all.snapshots_loaded > 0 && all.snapshots_harmed > 0);
@@ -535,15 +547,24 @@ fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
     }
 }
 
-/// Names the seed of a run that fails.
-struct SayOnPanic(u64);
+#[test]
+fn random_operations_are_answered_as_by_a_list_and_a_few_maps() {
+    const VARIABLE: &str = "DURALOG_MODEL_RUNS";
+    run_seeds(VARIABLE, number(VARIABLE, 14), |_| 3_000);
+}
+
+#[test]
+fn so_are_the_first_operations_of_many_stores() {
+    const VARIABLE: &str = "DURALOG_MODEL_SHORT_RUNS";
+    run_seeds(VARIABLE, number(VARIABLE, 600), |seed| 60 + seed % 41);
+}
+
+/// Names the seed of a run that fails, and the variable that says how many of its kind follow.
+struct SayOnPanic(u64, &'static str);
 
 impl Drop for SayOnPanic {
     fn drop(&mut self) {
-        say(&format!(
-            "again: DURALOG_SEED={} DURALOG_MODEL_RUNS=1",
-            self.0
-        ));
+        say(&format!("again: DURALOG_SEED={} {}=1", self.0, self.1));
     }
 }
 
@@ -624,10 +645,10 @@ fn rivals(store: &EventStore, seed: u64, threads: u64, each: u64) -> Vec<Told> {
 #[test]
 fn requests_of_many_threads_are_answered_as_if_one_came_after_another() {
     let begun = Instant::now();
-    let first = number("DURALOG_SEED", 1);
+    let first = first_seed();
     let (mut accepted, mut again, mut conflicts) = (0, 0, 0);
     for seed in first..first + number("DURALOG_MODEL_RUNS", 14) {
-        let failed = SayOnPanic(seed);
+        let failed = SayOnPanic(seed, "DURALOG_MODEL_RUNS");
         let disk = SimDisk::new(seed);
         // Groups of many requests form while a sync takes its time.
         disk.set_sync_delay(Duration::from_micros(300));
