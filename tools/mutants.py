@@ -42,6 +42,8 @@ LOG_SUITES = (
 )
 STORE_SUITES = (
     ["--test", "eventstore", "--test", "eventstore_subscriptions", "--test", "eventstore_snapshots"],
+    ["--test", "eventstore_limits", "--test", "eventstore_time", "--test", "eventstore_growth"],
+    ["--test", "eventstore_index"],
     ["--test", "eventstore_model"],
     ["--test", "eventstore_bank"],
     ["--test", "eventstore_faults"],
@@ -107,6 +109,8 @@ MERGING = "src/eventstore/catalog/merging.rs"
 STORE_AHEAD = "src/eventstore/read_ahead.rs"
 RUN_READER = "src/eventstore/index/run_reader.rs"
 TREE = "src/eventstore/index/tree.rs"
+CATALOG = "src/eventstore/catalog.rs"
+MERGING = "src/eventstore/catalog/merging.rs"
 
 
 @dataclass(frozen=True)
@@ -286,6 +290,18 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("what a dead save left of a snapshot stays", SNAPSHOT, "if file.ends_with(\".new\") && !self.is_being_written(&file) {", "if file.is_empty() {"),
     ("what was not given can be acknowledged", SUBSCRIPTION, "if position > given {", "if position > given.saturating_add(u64::MAX) {"),
     ("checksum of a snapshot is not compared", SNAPSHOT, "            && get_u32(bytes, 12) == crc32(bytes.get(16..)?);", ";"),
+    ("time begins anew with each handle", WRITER, "        self.last_time_ns = self.last_time_ns.max(time_ns);", "        let _ = time_ns;"),
+    ("time is what the clock says", WRITER, "self.last_time_ns.max(self.vfs.now_ns());", "self.vfs.now_ns();"),
+    ("runs are never merged", MERGING, "if runs.len() == self.limits.tier_runs {", "if runs.len() == usize::MAX {"),
+    ("all runs are of one tier", CATALOG, "layers.checked_ilog2().map_or(0, |bits| bits / 3)", "layers.checked_ilog2().map_or(0, |bits| bits / 30)"),
+    ("opening uses no run", MAKING, "behind.filter(|_| is_in_log && cover.numbers()", "behind.filter(|_| is_in_log && numbers.is_empty() && cover.numbers()"),
+    ("one thread makes a missing index", MAKING, "let threads = processors.min(THREADS_MAX).min(parts.len());", "let threads = processors.min(THREADS_MAX).min(parts.len()).min(1);"),
+    ("progress of a merge is not told", MERGING, "                self.work_done_keys.store(done, Ordering::Relaxed);", "                let _ = done;"),
+    ("work that is over goes on", MERGING, "        self.work_total_keys.store(0, Ordering::Relaxed);\n        self.work_done_keys.store(0, Ordering::Release);", ""),
+    ("a conflict with what failed is told", SEQUENCER, "for at in dependent {", "for at in dependent.into_iter().take(0) {"),
+    ("positions end nowhere", SEQUENCER, "next + request.events.len() as u64 > POSITION_MAX", "next + request.events.len() as u64 == u64::MAX"),
+    ("events may be two bytes too large", REQUEST, "body_range.len() + 1 + 2 * 10;", "body_range.len() + 1 + 2 * 9;"),
+    ("length of a key that is deleted is not checked", REQUEST, "            SideRecord::DeleteState { key } => {\n                check_len(\"key\", key.len(), 1, STATE_KEY_LEN_MAX)?;", "            SideRecord::DeleteState { key } => {"),
 ))
 
 MUTANTS = LOG_MUTANTS + STORE_MUTANTS
