@@ -19,7 +19,7 @@
 //!
 //! Here is which layers there are; in files of their own what they answer (`catalog/answers.rs`), how they
 //! grow and merge (`merging.rs`), and how they are made from the log (`making.rs`), also when one turns out
-//! to be damaged (`healing.rs`).
+//! to be damaged (`healing.rs`); and whether they say what the log says (`verifying.rs`).
 //!
 //! Concurrency: `layers` is replaced as a whole, under a lock that is held for as long as that takes.
 //! A snapshot holds the layers that it began with, so what it answers is of one moment, but for the
@@ -29,8 +29,10 @@ mod answers;
 mod healing;
 mod making;
 mod merging;
+mod verifying;
 
 pub(super) use answers::Snapshot;
+pub use verifying::{IndexDamage, IndexReport};
 
 use super::anchor::{Cover, LogPlace};
 use super::index::{run_file_numbers, write_run, BlockCache, Layer, MemoryIndex, Run};
@@ -61,6 +63,10 @@ pub struct IndexLimits {
     pub close_events: u64,
     /// Bytes of the blocks of runs that are kept in memory.
     pub cache_bytes: usize,
+    /// Leaves of a run that are compared with the log at once: so much of what is known of keys is in memory.
+    pub verify_leaves: usize,
+    /// Keys of state that were deleted within a run's records, at once.
+    pub verify_hashes: usize,
 }
 
 impl Default for IndexLimits {
@@ -71,6 +77,8 @@ impl Default for IndexLimits {
             tier_runs: 8,
             close_events: 2_048,
             cache_bytes: 16 << 20,
+            verify_leaves: 128 << 10,
+            verify_hashes: 128 << 10,
         }
     }
 }

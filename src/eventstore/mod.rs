@@ -34,6 +34,7 @@ mod subscription;
 
 #[doc(hidden)]
 pub use catalog::IndexLimits;
+pub use catalog::{IndexDamage, IndexReport};
 pub use reader::{EventPage, ReadEvent};
 pub use request::{
     AppendReceipt, AppendRequest, Condition, Expectation, Expected, NewEvent, Query, QueryItem,

@@ -1,6 +1,6 @@
 //! The handle of the event store.
 
-use super::catalog::{Catalog, IndexLimits};
+use super::catalog::{Catalog, IndexLimits, IndexReport};
 use super::index::{KeyKind, ListHead};
 use super::published::Published;
 use super::read_ahead::{Ahead, Reading};
@@ -371,6 +371,28 @@ impl EventStore {
             work_done: index.work_done,
             work_total: index.work_total,
         })
+    }
+
+    /// Looks through all files of the index, every block, and compares all that they say with the log, read
+    /// anew: where each event stands; the positions of each stream, category, type and tag, and the stream
+    /// versions; ids, idempotency keys, saved positions and state. What the index has in memory and in no file
+    /// ([`StoreStat::memory_events`]) is not compared: this handle read it from the log, or appended it.
+    ///
+    /// Damage of the index is an answer. Nothing is changed: a damaged file is made again by the first
+    /// question that meets the damage, which one that only says something else than the log need not be.
+    /// Deleting `index/` while no program has the store open lets it be made anew as a whole.
+    ///
+    /// Beside appends, merges and readers, it is of the files that there are when it begins. It takes as long as
+    /// reading the log, and memory for one layer of the index and 24 MiB at most.
+    ///
+    /// `progress` is told now and then, on this thread, how many bytes of the log were compared, and of how
+    /// many; if it returns false, the answer is the error `Stopped`.
+    ///
+    /// Errors: those of reading the log.
+    pub fn verify_index(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<IndexReport> {
+        // A handle that only reads takes over what there is.
+        self.last_position()?;
+        self.source.catalog.verify(progress)
     }
 
     /// Waits for work on the index, and closes the log. Later calls answer `Closed`; closing again

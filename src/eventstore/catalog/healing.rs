@@ -48,7 +48,7 @@ impl Catalog {
         }
     }
 
-    fn is_of_index(&self, error: &Error) -> bool {
+    pub(super) fn is_of_index(&self, error: &Error) -> bool {
         let path = error.place().path.as_ref();
         matches!(
             error.kind(),

@@ -36,6 +36,7 @@
 //! | `tree` | nodes of the tree of keys, and what a key leads to, as bytes |
 //! | `run_writer` | a run, written in one pass from sorted input |
 //! | `run_reader` | a run, asked or walked through |
+//! | `run_reader/inspection` | a run, compared with the log |
 //! | `merge` | adjacent runs become one |
 
 mod block;
@@ -53,7 +54,7 @@ pub(crate) use block::BlockCache;
 pub(crate) use header::Anchor;
 pub(crate) use memory::MemoryIndex;
 pub(crate) use merge::merge_runs;
-pub(crate) use run_reader::Run;
+pub(crate) use run_reader::{Inspection, InspectionBounds, Run};
 pub(crate) use run_writer::{run_file_numbers, write_run};
 
 use crate::error::Result;

@@ -7,6 +7,10 @@
 //! meet ascending keys or stop. What makes no sense is [`ErrorKind::Corrupt`], with file and block,
 //! and the index is built again from the log.
 
+mod inspection;
+
+pub(crate) use inspection::{Inspection, InspectionBounds};
+
 use super::block::{sort, Block, BlockCache, Damaged, Decoded, BLOCK_LEN};
 use super::header::{
     place_check, Anchor, Header, PlaceLayout, PLACES_START, PLACE_BUFFER_LEN, TABLE_START,
@@ -346,6 +350,7 @@ impl Run {
                 return Ok(Some(CellRef {
                     block,
                     number,
+                    index: found.cell,
                     body,
                 }));
             }
@@ -542,7 +547,11 @@ fn read_block(file: &dyn File, path: &Path, number: u32) -> Result<Arc<Block>> {
 }
 
 fn corrupt(path: &Path, number: u32, damaged: Damaged) -> Error {
-    let message = format!("block {number} of {}: {}", path.display(), damaged.0);
+    wrong(path, number, damaged.0)
+}
+
+fn wrong(path: &Path, number: u32, what: &str) -> Error {
+    let message = format!("block {number} of {}: {what}", path.display());
     Error::new(ErrorKind::Corrupt, message).at(error::Place {
         path: Some(path.to_path_buf()),
         offset: u64::from(number) * super::block::BLOCK_LEN as u64,
@@ -562,6 +571,8 @@ struct Wanted {
 pub(super) struct CellRef {
     block: Arc<Block>,
     number: u32,
+    /// Which cell of the leaf.
+    index: usize,
     body: Range<usize>,
 }
 
@@ -664,6 +675,7 @@ impl<'r> Walk<'r> {
             self.cell = Some(CellRef {
                 block: step.block.clone(),
                 number,
+                index,
                 body: cell.body,
             });
             return Ok(());
