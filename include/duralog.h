@@ -1108,10 +1108,11 @@ duralog_status_t wal_recovery_report(wal_t *wal, wal_recovery_report_t *out_repo
 /* == Verifying and repairing =================================================================== */
 
 /**
- * Called by wal_verify, wal_repair and eventstore_open now and then, on the thread that called them.
+ * Called by wal_verify, wal_repair, eventstore_open and eventstore_verify_index now and then, on the thread
+ * that called them.
  *
  * user_data: what was given.
- * done, total: segments walked, and how many there are; of eventstore_open, bytes of the log.
+ * done, total: segments walked, and how many there are; of event stores, bytes of the log.
  *
  * Returns 0 to go on, anything else to stop.
  */
@@ -2646,6 +2647,67 @@ duralog_status_t eventstore_snapshot_close(eventstore_snapshot_t *snapshot);
 duralog_status_t eventstore_snapshot_delete(eventstore_t *store,
                                             const uint8_t *key,
                                             size_t key_len);
+
+/* == Looking through the index ================================================================= */
+
+/** What looking through the index found. Start from EVENTSTORE_INDEX_REPORT_INIT. */
+typedef struct eventstore_index_report_t {
+    /** Size of this struct; set by EVENTSTORE_INDEX_REPORT_INIT. */
+    uint32_t struct_size;
+    /** 0. */
+    uint32_t reserved;
+    /** Files of the index that were looked through. */
+    uint64_t run_count;
+    /**
+     * Those of them that are damaged, or say something else than the log; 0: the index is in order.
+     */
+    uint64_t damaged_run_count;
+    /** Events that were compared. What no file covers is not among these. */
+    uint64_t event_count;
+    /**
+     * Keys that were compared (names, ids, saved positions, state), each once for each file that has it.
+     */
+    uint64_t key_count;
+    /**
+     * Of the first damage: the block of the file, of 4096 bytes; 0: the first one, or the file as a whole.
+     */
+    uint64_t damaged_block;
+    /** Name of the first damaged file, in index/, with a NUL; empty if there is none. */
+    char damaged_file[64];
+    /**
+     * What was expected there and what was found, in words (UTF-8), with a NUL; empty if there is none.
+     */
+    char reason[512];
+} eventstore_index_report_t;
+
+/** Initialises an eventstore_index_report_t. */
+#define EVENTSTORE_INDEX_REPORT_INIT \
+    { sizeof(eventstore_index_report_t), 0, 0, 0, 0, 0, 0, {0}, {0} }
+
+/**
+ * Looks through all files of the index, every block, and compares all that they say with the log, read
+ * anew: where each event stands; the positions of each stream, category, type and tag, and the stream
+ * versions; ids, idempotency keys, saved positions and state. What the index has in memory and in no
+ * file (memory_events of eventstore_stat_t) is not compared: this handle read it from the log, or
+ * appended it.
+ *
+ * Nothing is changed. A damaged file is made again by the first question that meets the damage; one
+ * that only says something else than the log is not met so. Deleting index/ while no program has the
+ * store open lets all of it be made anew. Beside appends and readers it is of the files that there are when
+ * it begins. It takes as long as reading the log, and at most about 32 MiB of memory.
+ *
+ * callback: told how many bytes of the log were compared, and of how many; may be NULL.
+ * user_data: handed to the callback as it is.
+ * out_report: filled; damaged_run_count says whether the index is in order.
+ *
+ * Returns DURALOG_OK: the report is there, whatever it says;
+ * DURALOG_STOPPED: the callback asked to stop;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO: the log could not be read.
+ */
+duralog_status_t eventstore_verify_index(eventstore_t *store,
+                                         wal_progress_callback_t callback,
+                                         void *user_data,
+                                         eventstore_index_report_t *out_report);
 
 /* == Lines of JSON ============================================================================= */
 

@@ -20,7 +20,7 @@ use cbindgen::{Builder, Config};
 use duralog::ffi::{
     append, cursor, eventstore, eventstore_append, eventstore_columns, eventstore_cursor,
     eventstore_facts, eventstore_names, eventstore_ndjson, eventstore_receipt, eventstore_snapshot,
-    last_error, options, recovery_report, replay, stat,
+    eventstore_verify, last_error, options, recovery_report, replay, stat,
 };
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The header's sections: title and source file.
-const SECTIONS: [(&str, &str); 26] = [
+const SECTIONS: [(&str, &str); 27] = [
     ("Versions", "version.rs"),
     ("Status", "status.rs"),
     ("The last error", "last_error.rs"),
@@ -55,6 +55,7 @@ const SECTIONS: [(&str, &str); 26] = [
     ("Streams, saved positions, state", "eventstore_facts.rs"),
     ("Names", "eventstore_names.rs"),
     ("Snapshots", "eventstore_snapshot.rs"),
+    ("Looking through the index", "eventstore_verify.rs"),
     ("Lines of JSON", "eventstore_ndjson.rs"),
 ];
 
@@ -429,6 +430,11 @@ fn structs_have_the_sizes_of_the_first_version() {
             "eventstore_snapshot_info_t",
             40,
             size_of::<eventstore_snapshot::eventstore_snapshot_info_t>(),
+        ),
+        (
+            "eventstore_index_report_t",
+            624,
+            size_of::<eventstore_verify::eventstore_index_report_t>(),
         ),
         (
             "eventstore_import_options_t",

@@ -45,6 +45,7 @@ pub mod eventstore_query;
 pub mod eventstore_receipt;
 pub mod eventstore_snapshot;
 pub mod eventstore_subscription;
+pub mod eventstore_verify;
 pub mod last_error;
 pub mod maintain;
 pub mod options;

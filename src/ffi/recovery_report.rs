@@ -158,7 +158,7 @@ pub(super) fn convert(report: &RecoveryReport) -> wal_recovery_report_t {
 }
 
 /// As much of a text as fits with its NUL, cut between characters.
-fn inline<const N: usize>(text: &str) -> [c_char; N] {
+pub(super) fn inline<const N: usize>(text: &str) -> [c_char; N] {
     let mut len = text.len().min(N.saturating_sub(1));
     while !text.is_char_boundary(len) {
         len -= 1;

@@ -15,10 +15,11 @@ use crate::vfs::os::RealDisk;
 use crate::wal::Wal;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Called by wal_verify, wal_repair and eventstore_open now and then, on the thread that called them.
+/// Called by wal_verify, wal_repair, eventstore_open and eventstore_verify_index now and then, on the thread
+/// that called them.
 ///
 /// user_data: what was given.
-/// done, total: segments walked, and how many there are; of eventstore_open, bytes of the log.
+/// done, total: segments walked, and how many there are; of event stores, bytes of the log.
 ///
 /// Returns 0 to go on, anything else to stop.
 pub type wal_progress_callback_t =

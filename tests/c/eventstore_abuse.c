@@ -31,6 +31,7 @@ static void null_handles(void)
     eventstore_stat_t stat = EVENTSTORE_STAT_INIT;
     wal_stat_t wal_stat_out = WAL_STAT_INIT;
     wal_recovery_report_t report = WAL_RECOVERY_REPORT_INIT;
+    eventstore_index_report_t index = EVENTSTORE_INDEX_REPORT_INIT;
     eventstore_new_event_t new_event = EVENTSTORE_NEW_EVENT_INIT;
     eventstore_columns_t columns = EVENTSTORE_COLUMNS_INIT;
     eventstore_receipt_t receipt = EVENTSTORE_RECEIPT_INIT;
@@ -54,6 +55,7 @@ static void null_handles(void)
     GIVES(INVALID, eventstore_stat(NULL, &stat));
     GIVES(INVALID, eventstore_wal_stat(NULL, &wal_stat_out));
     GIVES(INVALID, eventstore_recovery_report(NULL, &report));
+    GIVES(INVALID, eventstore_verify_index(NULL, NULL, NULL, &index));
     GIVES(INVALID, eventstore_batch_status(NULL, 4096, &batch_status));
     GIVES(INVALID, eventstore_query_open(NULL));
     GIVES(INVALID, eventstore_query_add_item(NULL));
@@ -670,6 +672,7 @@ static void facts_refuse(eventstore_t *store)
 {
     eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
     eventstore_stat_t stat = EVENTSTORE_STAT_INIT;
+    eventstore_index_report_t index = EVENTSTORE_INDEX_REPORT_INIT;
     eventstore_names_page_t page = EVENTSTORE_NAMES_PAGE_INIT;
     eventstore_names_t *names = NULL;
     uint64_t position = 77;
@@ -681,6 +684,7 @@ static void facts_refuse(eventstore_t *store)
     GIVES(INVALID, eventstore_stat(store, NULL));
     GIVES(INVALID, eventstore_wal_stat(store, NULL));
     GIVES(INVALID, eventstore_recovery_report(store, NULL));
+    GIVES(INVALID, eventstore_verify_index(store, NULL, NULL, NULL));
     GIVES(INVALID, eventstore_batch_status(store, 4096, NULL));
     GIVES(DURALOG_OK, eventstore_batch_status(store, UINT64_MAX, &batch_status));
     HOLDS(batch_status == WAL_BATCH_ABSENT);
@@ -717,9 +721,11 @@ static void facts_refuse(eventstore_t *store)
     for (i = 0; i < BAD_COUNT; i++) {
         info.struct_size = BAD_SIZES[i];
         stat.struct_size = BAD_SIZES[i];
+        index.struct_size = BAD_SIZES[i];
         page.struct_size = BAD_SIZES[i];
         GIVES(INVALID, eventstore_stream_info(store, "s", 1, &info));
         GIVES(INVALID, eventstore_stat(store, &stat));
+        GIVES(INVALID, eventstore_verify_index(store, NULL, NULL, &index));
         GIVES(INVALID, eventstore_names_next_page(names, 1, &page));
     }
     page.struct_size = sizeof page;

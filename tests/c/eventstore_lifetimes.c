@@ -8,6 +8,7 @@
 
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
+#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -957,6 +958,72 @@ static void opening_tells_how_far_it_is(const char *directory)
     GIVES(DURALOG_OK, eventstore_close(store));
 }
 
+/* The path of a file of the index of a store, whose name is given too. */
+static void find_run(const char *store, char *path, size_t path_len, char *name, size_t name_len)
+{
+    const struct dirent *entry;
+    DIR *files;
+    snprintf(path, path_len, "%s/index", store);
+    files = opendir(path);
+    HOLDS(files != NULL);
+    name[0] = 0;
+    while (files != NULL && (entry = readdir(files)) != NULL)
+        if (strstr(entry->d_name, ".run") != NULL)
+            snprintf(name, name_len, "%s", entry->d_name);
+    if (files != NULL)
+        closedir(files);
+    HOLDS(name[0] != 0);
+    snprintf(path, path_len, "%s/index/%s", store, name);
+}
+
+static void the_index_is_compared_with_the_log(const char *directory)
+{
+    enum { COUNT = 3000, PLACE = 4096 + 100 };
+    eventstore_index_report_t report = EVENTSTORE_INDEX_REPORT_INIT;
+    eventstore_t *store = open_store(directory, "compared");
+    eventstore_append_t *batch = new_batch();
+    told_t told = {0, 0, 0, 0};
+    char path[4200];
+    char run[4600];
+    char name[256];
+    FILE *file;
+    int i;
+
+    for (i = 0; i < COUNT; i++)
+        add(batch, i % 2 == 0 ? "even" : "odd", "Counted", "data");
+    GIVES(DURALOG_OK, eventstore_append(store, batch, 0, NULL));
+    GIVES(DURALOG_OK, eventstore_append_close(batch));
+    /* In memory: there is nothing to look through. */
+    GIVES(DURALOG_OK, eventstore_verify_index(store, NULL, NULL, &report));
+    HOLDS(report.run_count == 0 && report.event_count == 0 && report.damaged_run_count == 0);
+    GIVES(DURALOG_OK, eventstore_close(store));
+
+    store = open_store(directory, "compared");
+    GIVES(DURALOG_OK, eventstore_verify_index(store, tell, &told, &report));
+    HOLDS(report.run_count == 1 && report.event_count == COUNT && report.key_count == 5);
+    HOLDS(report.damaged_run_count == 0 && report.damaged_file[0] == 0 && report.reason[0] == 0);
+    HOLDS(told.calls > 2 && told.done == told.total && told.total > 100000);
+
+    snprintf(path, sizeof path, "%s/compared", directory);
+    find_run(path, run, sizeof run, name, sizeof name);
+    file = fopen(run, "r+b");
+    HOLDS(file != NULL);
+    if (file != NULL) {
+        const int byte = fseek(file, PLACE, SEEK_SET) == 0 ? getc(file) : EOF;
+        HOLDS(byte != EOF && fseek(file, PLACE, SEEK_SET) == 0 && putc(byte ^ 1, file) != EOF);
+        HOLDS(fclose(file) == 0);
+    }
+    told.calls = 0;
+    told.answer = 1;
+    GIVES(DURALOG_STOPPED, eventstore_verify_index(store, tell, &told, &report));
+    HOLDS(report.damaged_run_count == 0 && report.event_count == COUNT);
+    GIVES(DURALOG_OK, eventstore_verify_index(store, NULL, NULL, &report));
+    HOLDS(report.run_count == 1 && report.damaged_run_count == 1 && report.damaged_block == 1);
+    HOLDS(strcmp(report.damaged_file, name) == 0);
+    HOLDS(strcmp(report.reason, "the checksum does not hold") == 0);
+    GIVES(DURALOG_OK, eventstore_close(store));
+}
+
 int main(int argc, char **argv)
 {
     eventstore_t *store;
@@ -973,6 +1040,7 @@ int main(int argc, char **argv)
     GIVES(DURALOG_OK, eventstore_close(store));
     readers_work_beside_the_writer(argv[1]);
     opening_tells_how_far_it_is(argv[1]);
+    the_index_is_compared_with_the_log(argv[1]);
     handles_are_closed_in_any_order_by_any_thread(argv[1]);
     threads_share_a_handle(argv[1]);
     a_subscription_waits_for_what_comes(argv[1]);

@@ -38,6 +38,7 @@ uint32_t sum_of_sizes(void)
     eventstore_stream_info_t info = EVENTSTORE_STREAM_INFO_INIT;
     eventstore_names_page_t names = EVENTSTORE_NAMES_PAGE_INIT;
     eventstore_snapshot_info_t snapshot = EVENTSTORE_SNAPSHOT_INFO_INIT;
+    eventstore_index_report_t index = EVENTSTORE_INDEX_REPORT_INIT;
     duralog_status_t status = error.status;
     if (status != DURALOG_OK)
         return 0;
@@ -45,5 +46,5 @@ uint32_t sum_of_sizes(void)
         + report.struct_size + store_options.struct_size + store_stat.struct_size
         + new_event.struct_size + columns.struct_size + receipt.struct_size + versions.struct_size
         + conflict.struct_size + read.struct_size + event.struct_size + events.struct_size
-        + info.struct_size + names.struct_size + snapshot.struct_size;
+        + info.struct_size + names.struct_size + snapshot.struct_size + index.struct_size;
 }

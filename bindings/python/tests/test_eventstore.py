@@ -18,7 +18,8 @@ import uuid
 import warnings
 
 import duralog
-from duralog import ANY, EXISTS, NONE, Condition, Conflict, EventStore, NewEvent, Query, QueryItem, StreamInfo
+from duralog import (ANY, EXISTS, NONE, Closed, Condition, Conflict, EventStore, IndexReport, NewEvent, Query, QueryItem,
+                     StreamInfo)
 from duralog import format as duralog_format
 from duralog._cursor import pages
 from duralog._events import events_of
@@ -86,6 +87,48 @@ class Opening(Case):
         self.assertTrue(told)
         self.assertEqual(told, sorted(told))
         self.assertLessEqual(told[-1][0], told[-1][1])
+
+
+class Verifying(Case):
+    def setUp(self):
+        super().setUp()
+        with EventStore(self.path) as store:
+            store.append([NewEvent(f"s-{n % 3}", "Counted", b"data", tags=["tag"]) for n in range(3000)])
+
+    def test_a_sound_index_is_found_sound(self):
+        told = []
+        for read_only in (False, True):
+            with EventStore(self.path, read_only=read_only) as store:
+                report = store.verify_index(lambda done, total: told.append((done, total)))
+                self.assertEqual(report, IndexReport(run_count=1, damaged_run_count=0, event_count=3000, key_count=6,
+                                                     damaged_file="", damaged_block=0, reason=""))
+        self.assertEqual(told[-1][0], told[-1][1])
+        with self.assertRaises(Closed):
+            store.verify_index()
+
+    def test_damage_is_reported_and_nothing_is_changed(self):
+        with EventStore(self.path) as store:
+            name, = os.listdir(os.path.join(self.path, "index"))
+            with open(os.path.join(self.path, "index", name), "r+b") as run:
+                run.seek(4096 + 100)
+                byte, = run.read(1)
+                run.seek(4096 + 100)
+                run.write(bytes([byte ^ 1]))
+            for _ in range(2):
+                report = store.verify_index()
+                self.assertEqual((report.run_count, report.damaged_run_count), (1, 1))
+                self.assertEqual((report.damaged_file, report.damaged_block), (name, 1))
+                self.assertEqual(report.reason, "the checksum does not hold")
+        shutil.rmtree(os.path.join(self.path, "index"))
+        with EventStore(self.path) as store:
+            self.assertEqual(store.verify_index().damaged_run_count, 0)
+
+    def test_it_stops_when_it_is_asked_to(self):
+        with EventStore(self.path) as store:
+            self.assertIsNone(store.verify_index(lambda done, total: False))
+            with self.assertRaises(ZeroDivisionError):
+                store.verify_index(lambda done, total: 1 // 0)
+            self.assertEqual(store.verify_index(lambda done, total: None).damaged_run_count, 0)
 
 
 class Appending(Case):
@@ -731,7 +774,7 @@ class Lifetime(Case):
             "types": store.types, "tags": store.tags, "saved_position": lambda: store.saved_position("p"),
             "state": lambda: store.state(b"k"), "last_position": store.last_position,
             "save_snapshot": lambda: store.save_snapshot(b"k", 1, 1, b""), "load_snapshot": lambda: store.load_snapshot(b"k"),
-            "delete_snapshots": lambda: store.delete_snapshots(b"k"), "stat": store.stat,
+            "delete_snapshots": lambda: store.delete_snapshots(b"k"), "stat": store.stat, "verify_index": store.verify_index,
             "wal_stat": store.wal_stat, "recovery_report": store.recovery_report, "__iter__": lambda: iter(store),
             "__enter__": store.__enter__,
         }

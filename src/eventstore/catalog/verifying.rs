@@ -20,7 +20,6 @@ use super::super::replay::{add_record, Follower};
 use super::making::Progress;
 use super::{Catalog, Stored};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lsn::Lsn;
 use std::path::PathBuf;
 
 /// Records between two looks at whether to stop.
@@ -55,6 +54,21 @@ pub struct IndexDamage {
     pub reason: String,
 }
 
+impl IndexDamage {
+    fn of(run: &Run, error: &Error) -> IndexDamage {
+        let (path, block) = (run.path(), error.place().offset / BLOCK_LEN);
+        let (reason, place) = (
+            error.to_string(),
+            format!("block {block} of {}: ", path.display()),
+        );
+        IndexDamage {
+            path: path.to_path_buf(),
+            block,
+            reason: reason.strip_prefix(&place).unwrap_or(&reason).to_string(),
+        }
+    }
+}
+
 /// Tells of the progress, and that nobody asked to stop.
 struct Told<'t, 'f> {
     progress: &'t mut Progress<'f>,
@@ -64,8 +78,8 @@ struct Told<'t, 'f> {
 }
 
 impl Told<'_, '_> {
-    fn up_to(&mut self, lsn: Lsn) -> Result<()> {
-        let done = lsn.0.saturating_sub(self.begin).min(self.total);
+    fn up_to(&mut self, lsn: u64) -> Result<()> {
+        let done = lsn.saturating_sub(self.begin).min(self.total);
         self.done = self.done.max(done);
         self.again()
     }
@@ -80,7 +94,8 @@ impl Told<'_, '_> {
 }
 
 impl Catalog {
-    /// Looks through all runs. `progress` is told how many bytes of the log were compared, and of how many.
+    /// Looks through all runs. `progress` is told up to where in the log, in bytes, and of how many.
+    /// What no run covers counts as done in the end.
     pub(in super::super) fn verify(&self, progress: &mut Progress<'_>) -> Result<IndexReport> {
         if let Some(error) = self.lost.get() {
             return Err(error.duplicate());
@@ -92,14 +107,13 @@ impl Catalog {
         });
         let first_segment = self.wal.view().segments().into_iter().next();
         let begin = first_segment.map_or(0, |header| header.base_lsn.0);
-        let end = runs.clone().next_back();
-        let end = end.map_or(0, |run| Cover::decode(&run.anchor()).end.batch_id.0);
         let mut told = Told {
             progress,
             begin,
             done: 0,
-            total: end.saturating_sub(begin),
+            total: self.wal.view().end().lsn.0.saturating_sub(begin),
         };
+        told.again()?;
         let mut report = IndexReport::default();
         for run in runs {
             let mut seen = IndexReport::default();
@@ -112,11 +126,9 @@ impl Catalog {
                     continue;
                 }
                 report.damaged_run_count += 1;
-                report.first_damage.get_or_insert_with(|| IndexDamage {
-                    path: run.path().to_path_buf(),
-                    block: error.place().offset / BLOCK_LEN,
-                    reason: error.to_string(),
-                });
+                report
+                    .first_damage
+                    .get_or_insert_with(|| IndexDamage::of(run, &error));
             }
             report.run_count += 1;
             report.event_count += seen.event_count;
@@ -186,9 +198,10 @@ impl Catalog {
         let mut piece = MemoryIndex::new(next);
         let mut count = 0_u64;
         loop {
-            let mut is_behind = false;
+            let (mut is_behind, mut lsn) = (false, 0);
             let more = follower.next(&mut |entry, at, _| {
                 is_behind = entry.seq > cover.end.end_seq;
+                lsn = at.lsn;
                 if !is_behind {
                     let (op, key, value) = (entry.op, entry.key, entry.value);
                     next += u64::from(add_record(&mut piece, next, op, key, value, at)?);
@@ -209,10 +222,10 @@ impl Catalog {
             place = follower.place;
             count += 1;
             if count % STEP == 0 {
-                told.up_to(place.batch_id)?;
+                told.up_to(lsn)?;
             }
         }
-        told.up_to(place.batch_id)?;
+        told.up_to(place.batch_id.0)?;
         if next - 1 != *run.range().end() {
             let what = format!(
                 "the run ends at position {}, its part of the log at {}",

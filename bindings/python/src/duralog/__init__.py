@@ -31,14 +31,14 @@ from ._projection import Projection, on, reconstruct_state
 from ._records import (DELETE, KIND_ABORT, KIND_CHECKPOINT, KIND_COMMIT, KIND_GAP, KIND_RECORD, KIND_TORN, OP_APPLICATION_MIN,
                        PUT, Batch, Checkpoint, Op, Record)
 from ._repair import Repair, repair, verify
-from ._reports import RecoveryReport, Stat
+from ._reports import IndexReport, RecoveryReport, Stat
 from ._subscription import Subscription
 from ._wal import Wal
 
 __all__ = [
     "Wal", "Cursor", "Op", "Record", "Batch", "Checkpoint", "Stat", "RecoveryReport", "Repair", "verify", "repair",
-    "EventStore", "EventCursor", "Subscription", "EventStoreStat", "NewEvent", "Event", "Query", "QueryItem", "Condition",
-    "AppendReceipt", "StreamInfo", "Snapshot", "Name", "Conflict", "ANY", "NONE", "EXISTS",
+    "EventStore", "EventCursor", "Subscription", "EventStoreStat", "IndexReport", "NewEvent", "Event", "Query", "QueryItem",
+    "Condition", "AppendReceipt", "StreamInfo", "Snapshot", "Name", "Conflict", "ANY", "NONE", "EXISTS",
     "Projection", "on", "reconstruct_state",
     "PUT", "DELETE", "OP_APPLICATION_MIN",
     "KIND_RECORD", "KIND_COMMIT", "KIND_CHECKPOINT", "KIND_ABORT", "KIND_TORN", "KIND_GAP",

@@ -23,7 +23,7 @@ from ._events import (AppendReceipt, Condition, Event, EventTuple, Id, Name, New
 from ._handles import Handle, last_error
 from ._records import BytesLike, to_bytes, unsigned
 from ._repair import Progress, progress_callback
-from ._reports import RecoveryReport, Stat, named, recovery_report_of, stat_of
+from ._reports import IndexReport, RecoveryReport, Stat, index_report_of, named, recovery_report_of, stat_of
 from ._subscription import Subscription, check_timeout
 from ._wal import BATCH_STATUSES, PathLike, path_bytes, wal_options
 
@@ -483,6 +483,22 @@ class EventStore(Handle):
         found = _native.wal_recovery_report_t()
         self._call(self._library.eventstore_recovery_report, byref(found))
         return recovery_report_of(found)
+
+    def verify_index(self, progress: Optional[Progress] = None) -> Optional[IndexReport]:
+        """Looks through all files of the index, every block, and compares all that they say with the log, read anew.
+
+        progress: called with the bytes of the log that were compared, and of how many. Returns None if it asked to
+        stop. What the index has in memory and in no file is not compared. Nothing is changed: a damaged file is made
+        again by the first question that meets the damage; deleting index/ while no program has the store open lets
+        all of it be made anew. Takes as long as reading the log.
+        """
+        found = _native.eventstore_index_report_t()
+        raised: List[BaseException] = []
+        called = progress_callback(progress, raised)
+        status = self._call(self._library.eventstore_verify_index, called, None, byref(found))
+        if raised:
+            raise raised[0]
+        return None if status == _native.DURALOG_STOPPED else index_report_of(found)
 
 
 def _open(owner: int, function: Callable[..., int], arguments: Tuple[Any, ...], out: List[Any]) -> int:

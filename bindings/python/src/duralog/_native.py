@@ -566,6 +566,23 @@ class eventstore_snapshot_info_t(_Sized):
     ]
 
 
+# == Looking through the index =================================================================
+
+
+class eventstore_index_report_t(_Sized):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("run_count", c_uint64),
+        ("damaged_run_count", c_uint64),
+        ("event_count", c_uint64),
+        ("key_count", c_uint64),
+        ("damaged_block", c_uint64),
+        ("damaged_file", c_char * 64),
+        ("reason", c_char * 512),
+    ]
+
+
 # == Functions, all of them, in the order of the header ========================================
 
 wal_t_p = c_void_p
@@ -727,6 +744,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "eventstore_snapshot_close": (duralog_status_t, [eventstore_snapshot_t_p]),
     # store, key, key_len
     "eventstore_snapshot_delete": (duralog_status_t, [eventstore_t_p, c_char_p, c_size_t]),
+    # store, callback, user_data, out_report
+    "eventstore_verify_index": (duralog_status_t, [eventstore_t_p, wal_progress_callback_t, c_void_p,
+                                                   POINTER(eventstore_index_report_t)]),
 }
 
 # == Finding the library =======================================================================

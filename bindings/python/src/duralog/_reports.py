@@ -96,6 +96,26 @@ class RecoveryReport:
     repaired: bool
 
 
+@dataclass(frozen=True)
+class IndexReport:
+    """What looking through the index of an event store found.
+
+    run_count: files that were looked through. damaged_run_count: those that are damaged, or say something else than
+    the log; 0: the index is in order. event_count, key_count: events and keys that were compared, keys once for
+    each file that has them. Of the first damage: damaged_file: name of the file in index/; damaged_block: its block of
+    4096 bytes, 0 also for the file as a whole; reason: what was expected and found, in words. Without damage they
+    are empty and 0.
+    """
+
+    run_count: int
+    damaged_run_count: int
+    event_count: int
+    key_count: int
+    damaged_file: str
+    damaged_block: int
+    reason: str
+
+
 def stat_of(found: _native.wal_stat_t) -> Stat:
     values = _same_names(Stat, found)
     values["log_id"] = bytes(found.log_id)
@@ -112,6 +132,13 @@ def recovery_report_of(found: _native.wal_recovery_report_t) -> RecoveryReport:
         reason=found.reason.decode("utf-8", "replace"),
         repaired=bool(found.repaired))
     return RecoveryReport(**values)
+
+
+def index_report_of(found: _native.eventstore_index_report_t) -> IndexReport:
+    values = _same_names(IndexReport, found)
+    values.update(damaged_file=found.damaged_file.decode("utf-8", "replace"),
+                  reason=found.reason.decode("utf-8", "replace"))
+    return IndexReport(**values)
 
 
 def _same_names(kind: Any, found: Any) -> Dict[str, Any]:
