@@ -255,6 +255,7 @@ mod tests {
     use crate::format::event::{self, OP_EVENT};
     use crate::vfs::sim::SimDisk;
     use crate::{Durability, SyncMode, WalOptions};
+    use std::path::Path;
     use std::sync::Arc;
 
     fn open(disk: &SimDisk, index: IndexLimits) -> EventStore {
@@ -294,11 +295,12 @@ mod tests {
             };
             let key = (number % 9).to_le_bytes();
             let long = vec![number as u8; 5000];
-            // What is put once is deleted the next time.
-            let (now, before) = (
-                format!("gone {number}"),
-                format!("gone {}", number.max(20) - 20),
-            );
+            // What is put is deleted after others were put, but for one in each run.
+            let now = match number {
+                200 | 600 | 1000 => "once".to_string(),
+                _ => format!("gone {number}"),
+            };
+            let before = format!("gone {}", number.max(100) - 100);
             let state = match number % 40 {
                 0 => SideRecord::PutState {
                     key: now.as_bytes(),
@@ -594,6 +596,151 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_was_the_newest_for_a_while_is_found() {
+        for kept in 1..8 {
+            let count = std::cell::Cell::new(0);
+            let side = |op: u8, _: &[u8]| {
+                count.set(count.get() + u32::from(op == event::OP_SAVED_POSITION));
+                op != event::OP_SAVED_POSITION || count.get() <= kept
+            };
+            let lies = Lies {
+                side: Some(&side),
+                ..Lies::default()
+            };
+            let damage = found(1, &lies).first_damage.unwrap();
+            assert!(damage.reason.contains("saved position"), "{damage:?}");
+        }
+    }
+
+    #[test]
+    fn state_that_is_missing_is_found_also_in_the_oldest_run() {
+        let lies = Lies {
+            side: Some(&|_, key| key != b"once"),
+            ..Lies::default()
+        };
+        for (index, words) in [
+            (0, "the state of 1 keys is not found"),
+            (1, "which the log has"),
+        ] {
+            let damage = found(index, &lies).first_damage.unwrap();
+            assert!(damage.reason.contains(words), "{damage:?}");
+        }
+        // A mark of deletion that hides what an older run has.
+        let seen = std::cell::RefCell::new(std::collections::HashSet::new());
+        let side = |op: u8, key: &[u8]| {
+            if op == event::OP_STATE_PUT {
+                seen.borrow_mut().insert(key.to_vec());
+            }
+            op != event::OP_STATE_DELETE || seen.borrow().contains(key)
+        };
+        let lies = Lies {
+            side: Some(&side),
+            ..Lies::default()
+        };
+        let damage = found(1, &lies).first_damage.unwrap();
+        let words = "is not found, which the log has deleted";
+        assert!(damage.reason.contains(words), "{damage:?}");
+    }
+
+    const LEN: usize = BLOCK_LEN as usize;
+
+    /// Writes a block with its checksum.
+    fn put_sealed(disk: &SimDisk, path: &Path, salt: &[u8], number: usize, block: &[u8]) {
+        let identity = [salt, &(number as u32).to_le_bytes()].concat();
+        let check = crc32(&block[..LEN - 4]) ^ crc32(&identity);
+        let sealed = [&block[..LEN - 4], &check.to_le_bytes()].concat();
+        disk.corrupt(path, (number * LEN) as u64, &sealed).unwrap();
+    }
+
+    /// A store of one small run; gives its path and bytes.
+    fn small(disk: &SimDisk) -> (EventStore, PathBuf, Vec<u8>) {
+        let store = open(disk, limits());
+        for number in 0..8_u64 {
+            let streams = [format!("s-{}", number % 3), "long-one".to_string()];
+            let events = [0, 1].map(|index: usize| NewEvent {
+                stream: &streams[index],
+                event_type: "Happened",
+                tags: &["tag"],
+                id: Some(u128::from(2 * number + index as u64 + 1).to_be_bytes()),
+                ..NewEvent::default()
+            });
+            let side_records = [SideRecord::PutState {
+                key: b"key",
+                value: &number.to_le_bytes(),
+            }];
+            let request = AppendRequest {
+                events: &events,
+                side_records: &side_records,
+                ..AppendRequest::default()
+            };
+            store.append(&request, Durability::AsOpened).unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let store = open(disk, limits());
+        let path = runs(&store)[0].path().to_path_buf();
+        let bytes = disk.read_file(&path).unwrap();
+        (store, path, bytes)
+    }
+
+    #[test]
+    fn every_byte_of_a_leaf_counts_also_with_a_right_checksum() {
+        let disk = SimDisk::new(1);
+        let (store, path, bytes) = small(&disk);
+        let number = bytes.len() / LEN - 1;
+        let leaf = &bytes[number * LEN..];
+        let end = usize::from(u16::from_le_bytes([leaf[6], leaf[7]]));
+        assert!(end > 300, "{end}");
+        for at in 0..end {
+            for mask in [1, 0x80] {
+                let mut forged = leaf.to_vec();
+                forged[at] ^= mask;
+                put_sealed(&disk, &path, &bytes[32..40], number, &forged);
+                let report = store.verify_index(&mut |_, _| true).unwrap();
+                assert_eq!(report.damaged_run_count, 1, "byte {at} of {end}, {mask:#x}");
+            }
+        }
+        put_sealed(&disk, &path, &bytes[32..40], number, leaf);
+        let report = store.verify_index(&mut |_, _| true).unwrap();
+        assert_eq!(report.damaged_run_count, 0, "{report:?}");
+    }
+
+    #[test]
+    fn a_header_that_says_something_else_is_found() {
+        let disk = SimDisk::new(1);
+        let (store, path, bytes) = small(&disk);
+        let mut accepted = 0;
+        for at in 0..176 {
+            let mut forged = bytes[..LEN].to_vec();
+            forged[at] ^= 1;
+            let salt = forged[32..40].to_vec();
+            put_sealed(&disk, &path, &salt, 0, &forged);
+            // By the handle that has it open, whatever it is;
+            let report = store.verify_index(&mut |_, _| true).unwrap();
+            assert_eq!(report.damaged_run_count, 1, "byte {at}");
+            // and by the next one, if that takes it. Of the level, and of the end of the
+            // anchor, it makes nothing.
+            let again = SimDisk::from_image(&disk.image(), 1);
+            let is_unused = matches!(at, 12..16 | 124..128 | 136..152);
+            let options = EventStoreOptions {
+                wal: WalOptions {
+                    how: crate::OpenHow::ReadOnly,
+                    ..WalOptions::default()
+                },
+                ..EventStoreOptions::default()
+            };
+            let opened = EventStore::open_on(Arc::new(again), "/store", &options);
+            let runs = opened.as_ref().map_or(0, |store| runs(store).len());
+            if runs > 0 && !is_unused {
+                let report = opened.unwrap().verify_index(&mut |_, _| true).unwrap();
+                assert_eq!(report.damaged_run_count, 1, "byte {at}");
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 30, "{accepted}");
+    }
+
+    #[test]
     fn values_that_are_others_or_too_many_are_found() {
         let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
         let mut long = vec![0; 5000];
@@ -626,7 +773,6 @@ mod tests {
     /// looked up in a long list.
     #[test]
     fn long_lists_whose_blocks_say_something_else_are_found() {
-        const LEN: usize = BLOCK_LEN as usize;
         const POSTINGS: u8 = 3;
         let disk = SimDisk::new(1);
         let store = open(
@@ -660,14 +806,10 @@ mod tests {
             for at in [2, 8, 16, 24] {
                 let mut forged = block.to_vec();
                 forged[at] ^= 3;
-                let identity = [&salt[..], &(number as u32).to_le_bytes()].concat();
-                let check = crc32(&forged[..LEN - 4]) ^ crc32(&identity);
-                forged[LEN - 4..].copy_from_slice(&check.to_le_bytes());
-                let offset = (number * LEN) as u64;
-                disk.corrupt(&path, offset, &forged).unwrap();
+                put_sealed(&disk, &path, &salt, number, &forged);
                 let report = store.verify_index(&mut |_, _| true).unwrap();
                 assert_eq!(report.damaged_run_count, 1, "block {number}, byte {at}");
-                disk.corrupt(&path, offset, block).unwrap();
+                put_sealed(&disk, &path, &salt, number, block);
                 count += 1;
             }
         }

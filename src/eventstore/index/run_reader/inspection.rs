@@ -600,3 +600,35 @@ fn in_words(kind: KeyKind, key: &[u8]) -> String {
         _ => format!("{what} {:?}", String::from_utf8_lossy(key)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_are_waited_for_within_bounds_and_all_of_them() {
+        let all: Vec<u64> = (0..100).map(|n| n * (u64::MAX / 100)).collect();
+        for missing in [None, Some(0), Some(57), Some(99)] {
+            let mut deleted = Deleted::new();
+            let (mut found, mut passes) = (0, 0);
+            loop {
+                for &hash in &all {
+                    deleted.set(hash, false, 8);
+                    assert!(deleted.hashes.len() <= 8);
+                }
+                for (index, &hash) in all.iter().enumerate() {
+                    if Some(index) != missing {
+                        deleted.set(hash, true, 8);
+                    }
+                }
+                found += deleted.hashes.len();
+                passes += 1;
+                if !deleted.next() {
+                    break;
+                }
+            }
+            assert_eq!(found, usize::from(missing.is_some()), "{missing:?}");
+            assert!((12..30).contains(&passes), "{passes}");
+        }
+    }
+}
