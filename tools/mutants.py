@@ -43,7 +43,7 @@ LOG_SUITES = (
 STORE_SUITES = (
     ["--test", "eventstore", "--test", "eventstore_subscriptions", "--test", "eventstore_snapshots"],
     ["--test", "eventstore_limits", "--test", "eventstore_time", "--test", "eventstore_growth"],
-    ["--test", "eventstore_index"],
+    ["--test", "eventstore_index", "--test", "eventstore_verify"],
     ["--test", "eventstore_model"],
     ["--test", "eventstore_bank"],
     ["--test", "eventstore_faults"],
@@ -111,6 +111,7 @@ RUN_READER = "src/eventstore/index/run_reader.rs"
 TREE = "src/eventstore/index/tree.rs"
 CATALOG = "src/eventstore/catalog.rs"
 MERGING = "src/eventstore/catalog/merging.rs"
+INSPECTION = "src/eventstore/index/run_reader/inspection.rs"
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,9 @@ STORE_MUTANTS = tuple(Mutant(*bug, suites=STORE_SUITES) for bug in (
     ("what stands behind a short key is compared with it", TREE, "if suffix.len() < FRONT_LEN {", "if suffix.is_empty() {"),
     ("fronts that are equal make keys equal", TREE, "if suffix.len().max(rest.len()) <= FRONT_LEN {", "if suffix.len().max(rest.len()) <= 2 * FRONT_LEN {"),
     ("checksum of a block is not compared", RUN_READER, "if !block.is_sound(self.header.salt, number) {", "if false {"),
+    ("a list with a position too many is sound", INSPECTION, "if leaf.confirmed_count != leaf.position_count {", "if leaf.confirmed_count > leaf.position_count {"),
+    ("a value that once was the newest is sound", INSPECTION, "*word & !bit", "*word"),
+    ("state that the oldest run lacks was deleted", INSPECTION, "            self.hashes.remove(&hash);\n            return;\n        }\n        self.hashes.insert(hash);", "            self.hashes.remove(&hash);\n            return;\n        }\n        let _ = self.hashes.insert(hash) && self.hashes.remove(&hash);"),
     ("damaged run fails the question", HEALING, "Err(error) if self.is_of_index(&error) => error,", "Err(error) if false && self.is_of_index(&error) => error,"),
     ("state of an older layer wins", ANSWERS, "for stored in self.layers.iter().rev() {", "for stored in self.layers.iter() {"),
     ("subscription passes over what came while it looked", SUBSCRIPTION, "            self.progress.pass(last);", "            self.progress.pass(self.source.published.last());"),

@@ -68,6 +68,7 @@ impl Bench {
                 tier_runs: 2 + below(rng, 7),
                 close_events: rng.below(20),
                 cache_bytes: pick(rng, &[0, 1 << 20]),
+                ..IndexLimits::default()
             },
         };
         let mut bench = Bench {

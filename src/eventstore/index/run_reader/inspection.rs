@@ -18,6 +18,7 @@
 //! Nothing comes from memory that questions share: a [`Run`] that was opened a second time for this
 //! ([`Run::apart`]) has a cache of its own.
 
+use super::super::header::PlaceBounds;
 use super::super::MemoryIndex;
 use super::*;
 use crate::eventstore::name::Name;
@@ -53,6 +54,8 @@ pub(crate) struct Inspection<'r> {
     /// All keys were walked through.
     is_through: bool,
     key_count: u64,
+    /// Between what the places lie that the log has.
+    place_bounds: Option<PlaceBounds>,
     expected: Vec<u64>,
     found: Vec<u64>,
 }
@@ -143,6 +146,7 @@ impl<'r> Inspection<'r> {
             deleted: Deleted::new(),
             is_through: false,
             key_count: 0,
+            place_bounds: None,
             expected: Vec::new(),
             found: Vec::new(),
         })
@@ -265,7 +269,7 @@ impl<'r> Inspection<'r> {
         Ok(())
     }
 
-    fn compare_places(&self, log: &MemoryIndex) -> Result<()> {
+    fn compare_places(&mut self, log: &MemoryIndex) -> Result<()> {
         let (run, mut position) = (self.run, *log.range().start());
         let mut found = Vec::new();
         if log.range().end() > run.range().end() {
@@ -290,6 +294,12 @@ impl<'r> Inspection<'r> {
             }
             position += expected.len() as u64;
         }
+        let places = log.all_places().iter().map(PlaceBounds::of);
+        self.place_bounds = self
+            .place_bounds
+            .into_iter()
+            .chain(places)
+            .reduce(PlaceBounds::around);
         Ok(())
     }
 
@@ -392,6 +402,11 @@ impl<'r> Inspection<'r> {
     /// same share.
     pub(crate) fn end_pass(&mut self, again: bool) -> Result<bool> {
         let run = self.run;
+        let bounds = self.place_bounds.unwrap_or_default();
+        if bounds != run.header.bounds {
+            let what = format!("places within {:?}, expected {bounds:?}", run.header.bounds);
+            return Err(run.wrong(0, &what));
+        }
         let leaves = self.share.leaves.iter().filter(|_| !again);
         for leaf in leaves {
             if leaf.confirmed_count != leaf.position_count {
