@@ -521,7 +521,7 @@ fn run_seeds(variable: &'static str, runs: u64, operations: impl Fn(u64) -> u64 
     say(&format!(
         "{} operations of seeds {first} to {}, {} events, appends {:?}, {} runs at the end, index \
          harmed {} times, opened {} times, {} power cuts that lost {} appends, {} pages pulled, {} \
-         subscriptions drained, {} snapshots loaded, {} harmed, {:.1} s",
+         subscriptions drained, {} snapshots loaded, {} harmed, {} displaced, {:.1} s",
         all.operations,
         first + runs - 1,
         all.events,
@@ -535,6 +535,7 @@ fn run_seeds(variable: &'static str, runs: u64, operations: impl Fn(u64) -> u64 
         all.drained,
         all.snapshots_loaded,
         all.snapshots_harmed,
+        all.snapshots_displaced,
         begun.elapsed().as_secs_f64()
     ));
     // A few runs, to repeat what failed, may not have it all.
@@ -542,7 +543,8 @@ fn run_seeds(variable: &'static str, runs: u64, operations: impl Fn(u64) -> u64 
         assert!(all.verdicts.len() == 5, "each kind of answer was given");
         assert!(all.runs > 0, "runs were made");
         assert!(all.drained > 0 && all.snapshots_loaded > 0 && all.snapshots_harmed > 0);
-        assert!(all.snapshots_displaced > 0);
+        // A short run saves too few of one key.
+        assert!(all.snapshots_displaced > 0 || operations(first) < 1000);
         assert!(all.lost > 0, "power cuts lost something");
     }
 }
