@@ -220,7 +220,7 @@ def fill_events(fixtures, events):
     connection.close()
 
 
-def event_streams(contender, fixtures, reads, events, mapped):
+def event_streams(contender, fixtures, reads, events, mapped, tuples):
     streams = events // EVENTS_PER_STREAM
     names = [stream_name(number * 7919 % streams) for number in range(reads)]
     found = 0
@@ -228,7 +228,7 @@ def event_streams(contender, fixtures, reads, events, mapped):
         with event_store(fixtures, mapped) as store:
             with Meter() as meter:
                 for name in names:
-                    found += len(list(store.read_stream(name)))
+                    found += len(list(store.tuples(stream=name) if tuples else store.read_stream(name)))
     elif contender == "eventsourcing":
         select = recorder(fixtures).select_events
         select("")  # which connects
@@ -237,9 +237,10 @@ def event_streams(contender, fixtures, reads, events, mapped):
                 found += len(select(name))
     else:
         connection = sqlite(os.path.join(fixtures, "events", "store.db"))
+        columns = SELECT_TUPLES if tuples else SELECT
         with Meter() as meter:
             for name in names:
-                found += len(connection.execute(f"{SELECT} WHERE stream = ? ORDER BY version", (name,)).fetchall())
+                found += len(connection.execute(f"{columns} WHERE stream = ? ORDER BY version", (name,)).fetchall())
     check(found, reads * EVENTS_PER_STREAM)
     print("us", meter.seconds * 1e6 / reads)
 
@@ -259,8 +260,8 @@ def main():
         event_scan(contender, fixtures, count, events, False)
     elif workload == "py-es-tuples":
         event_scan(contender, fixtures, count, events, True)
-    elif workload in ("py-es-stream-100", "py-es-stream-100-mapped"):
-        event_streams(contender, fixtures, reads, events, workload.endswith("mapped"))
+    elif workload in ("py-es-stream-100", "py-es-stream-100-mapped", "py-es-stream-100-tuples"):
+        event_streams(contender, fixtures, reads, events, workload != "py-es-stream-100", workload.endswith("tuples"))
     else:
         sys.exit(f"no workload {workload!r}")
 

@@ -543,6 +543,19 @@ pub const WORKLOADS: &[Workload] = &[
         )],
         python: true,
     },
+    Workload {
+        name: "py-es-stream-100-tuples",
+        what: "the same, as tuples, which is what the recorder gives: four fields of each event",
+        contenders: &["duralog", "sqlite", "eventsourcing"],
+        fixtures: &[Events, EventsRecorder],
+        rows: &[less(
+            "py-es-stream-100-tuples",
+            "us",
+            "us per stream",
+            &[Times(5.0, "eventsourcing")],
+        )],
+        python: true,
+    },
     workload(
         "es-open-clean",
         "opening the store after a clean close, up to its first answer",
