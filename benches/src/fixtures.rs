@@ -110,8 +110,9 @@ pub fn make(fixture: Fixture, dir: &Path, scale: Scale) -> io::Result<()> {
 
 /// Brings the bytes of a fixture into memory: what nobody uses for some seconds is not left there by every machine.
 pub fn warm(fixture: Fixture, dir: &Path) -> io::Result<()> {
+    let raw = RAW_FILES.map(|(name, _)| name);
     let names: &[&str] = match fixture {
-        Fixture::Raw => &["raw", "raw-4k", "raw-16k"],
+        Fixture::Raw => &raw,
         Fixture::Log100 => &["log-100", "log.ndjson", "log.db"],
         Fixture::Log1 => &["log-1", "log.ndjson", "log.db"],
         Fixture::SmallLogs => &["small"],
