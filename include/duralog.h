@@ -674,6 +674,7 @@ duralog_status_t wal_checkpoint(wal_t *wal, const uint8_t *data, size_t len, uin
  *
  * Returns DURALOG_OK;
  * DURALOG_E_NOT_FOUND: there is no checkpoint;
+ * DURALOG_E_CORRUPT, DURALOG_E_IO: the place where it stands can't be read;
  * DURALOG_E_BUFFER_TOO_SMALL: nothing but out_len was written.
  */
 duralog_status_t wal_last_checkpoint(wal_t *wal,
@@ -691,6 +692,7 @@ duralog_status_t wal_last_checkpoint(wal_t *wal,
  *
  * Returns DURALOG_OK;
  * DURALOG_E_INVALID_ARGUMENT: up_to_seq is beyond the last sequence number;
+ * DURALOG_E_CORRUPT: nothing is truncated, the first segment can't be used;
  * DURALOG_E_IO, DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
  */
 duralog_status_t wal_truncate(wal_t *wal, uint64_t up_to_seq);

@@ -38,7 +38,7 @@ pub struct Scale {
     pub events: u64,
     /// Events of the event store that is filled anew in every round.
     pub bulk_events: u64,
-    /// Streams read one by one: a tenth of all, so that what is met for the first time weighs the same in
+    /// Streams read one by one: each one once, so that what is met for the first time weighs the same in
     /// stores of any size.
     pub stream_reads: u64,
     /// Queries for the rare type, and refused appends.
@@ -62,7 +62,7 @@ impl Scale {
             small_logs: 1_000,
             events,
             bulk_events: events.min(1_000_000),
-            stream_reads: streams_of(events) / 10,
+            stream_reads: streams_of(events),
             queries: 1_000,
             event_appends_unsynced: 200_000,
             python_records: 1_000_000,
@@ -89,7 +89,7 @@ impl Scale {
             small_logs: 20,
             events: 20_000,
             bulk_events: 5_000,
-            stream_reads: 50,
+            stream_reads: streams_of(20_000),
             queries: 20,
             event_appends_unsynced: 1_000,
             python_records: 10_000,

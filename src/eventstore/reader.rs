@@ -91,12 +91,12 @@ impl Files {
             }
         }
         let view = self.wal.view();
-        let Some(header) = view.segment_with(lsn) else {
+        let Some(header) = view.segment_with(lsn)? else {
             let message = format!("no segment holds LSN {lsn}");
             return Err(Error::new(ErrorKind::Corrupt, message));
         };
         let number = header.segment_number;
-        let next = view.segment(number + 1);
+        let next = view.segment(number + 1)?;
         let committed = match &next {
             Some(next) => next.prev_end_lsn,
             None => view.end().lsn,

@@ -78,6 +78,7 @@ pub unsafe extern "C" fn wal_checkpoint(
 ///
 /// Returns DURALOG_OK;
 /// DURALOG_E_NOT_FOUND: there is no checkpoint;
+/// DURALOG_E_CORRUPT, DURALOG_E_IO: the place where it stands can't be read;
 /// DURALOG_E_BUFFER_TOO_SMALL: nothing but out_len was written.
 #[no_mangle]
 pub unsafe extern "C" fn wal_last_checkpoint(
@@ -128,6 +129,7 @@ pub unsafe extern "C" fn wal_last_checkpoint(
 ///
 /// Returns DURALOG_OK;
 /// DURALOG_E_INVALID_ARGUMENT: up_to_seq is beyond the last sequence number;
+/// DURALOG_E_CORRUPT: nothing is truncated, the first segment can't be used;
 /// DURALOG_E_IO, DURALOG_E_POISONED, DURALOG_E_READ_ONLY.
 #[no_mangle]
 pub unsafe extern "C" fn wal_truncate(wal: *mut wal_t, up_to_seq: u64) -> duralog_status_t {

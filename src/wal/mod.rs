@@ -14,6 +14,7 @@ mod recovery;
 mod replay;
 mod report;
 mod segment_file;
+mod segments;
 mod survey;
 mod view;
 
@@ -537,13 +538,13 @@ impl Wal {
             truncated_seq: self.view.truncated_seq(),
             ..Stat::default()
         };
-        for header in self.view.segments() {
+        for number in self.view.numbers() {
             if stat.segment_count == 0 {
-                stat.first_segment = header.segment_number;
+                stat.first_segment = number;
             }
-            stat.last_segment = header.segment_number;
+            stat.last_segment = number;
             stat.segment_count += 1;
-            let path = self.view.layout.segment(header.segment_number);
+            let path = self.view.layout.segment(number);
             let open = self.view.vfs.open(&path, crate::vfs::OpenMode::Read);
             let len = open.and_then(|file| file.len()).unwrap_or(0);
             stat.file_bytes = stat.file_bytes.saturating_add(len);

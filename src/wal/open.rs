@@ -14,8 +14,9 @@ use super::recovery::restart::{new_salt, restart};
 use super::replay::cursor::{Cursor, EntryKind};
 use super::report::{ControlState, EvidenceSource, RecoveryReport, RepairReport, Verdict};
 use super::segment_file::{check_ready_dir, discard, prepare_segment, publish_segment};
-use super::survey::{glance, survey, Found, Survey};
-use super::view::{no_log, Limit, LogView};
+use super::segments::Segments;
+use super::survey::{glance, survey, Found, Headers, Survey};
+use super::view::{no_log, End, Limit, LogView};
 use super::{BatchStatus, Checkpoint, Wal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::control::Control;
@@ -43,7 +44,7 @@ pub(crate) fn open(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> R
         _ => {}
     }
     let lock = take_lock(vfs.as_ref(), &layout)?;
-    match survey(vfs.as_ref(), &layout)? {
+    match survey(vfs.as_ref(), &layout, Headers::Last)? {
         Found::Log(_) if options.how == OpenHow::MustCreate => Err(exists(&layout)),
         Found::Log(found) => open_existing(vfs, layout, options, lock, *found),
         Found::Foreign(name) => Err(foreign(&layout, &name)),
@@ -135,7 +136,7 @@ fn create(
     publish_segment(vfs.as_ref(), &layout, 1)?;
     let found = Survey {
         control: ControlFound::lost(),
-        segments: BTreeMap::from([(1, header.clone())]),
+        segments: Segments::read(BTreeMap::from([(1, header.clone())])),
         unusable: None,
         first_segment: 1,
         last_segment: 1,
@@ -195,7 +196,7 @@ fn open_existing(
     if let Some(error) = &judgement.error {
         return Err(error.duplicate());
     }
-    let Some(last) = found.segments.values().next_back().cloned() else {
+    let Some(last) = found.segments.headers().next_back().cloned() else {
         return Err(Error::new(ErrorKind::Internal, "a log without segments"));
     };
     check_application(options, &last)?;
@@ -231,9 +232,9 @@ fn open_existing(
             report.rescued_bytes = restarted.rescued_bytes;
             for header in restarted.segments {
                 found.last_segment = header.segment_number;
-                found.segments.insert(header.segment_number, header);
+                found.segments.insert(header);
             }
-            let Some(fresh) = found.segments.values().next_back() else {
+            let Some(fresh) = found.segments.headers().next_back() else {
                 return Err(Error::new(ErrorKind::Internal, "restart made no segment"));
             };
             Start {
@@ -334,7 +335,7 @@ fn start_writer(
     start: Start,
     report: RecoveryReport,
 ) -> Result<Wal> {
-    let Some(header) = found.segments.values().next_back().cloned() else {
+    let Some(header) = found.segments.headers().next_back().cloned() else {
         return Err(Error::new(ErrorKind::Internal, "a log without segments"));
     };
     let path = layout.segment(header.segment_number);
@@ -434,7 +435,7 @@ fn open_read_only(vfs: Arc<dyn Vfs>, layout: Layout, options: &WalOptions) -> Re
             LogView::of_reader(Arc::clone(&vfs), layout, extent_of(options))?
         }
     };
-    let header = view.segments().into_iter().next();
+    let header = view.known_segment();
     // One that was rebuilt need not know the application.
     let known = |header: &&SegmentHeader| view.damaged_header(header.segment_number).is_none();
     if let Some(header) = header.as_ref().filter(known) {
@@ -465,7 +466,7 @@ pub(crate) fn verify(
     layout: &Layout,
     progress: &mut Progress<'_>,
 ) -> Result<RecoveryReport> {
-    match survey(vfs, layout)? {
+    match survey(vfs, layout, Headers::All)? {
         Found::Log(found) => Ok(judge(vfs, layout, &found, Extent::Whole, progress)?.report),
         Found::Foreign(name) => Err(foreign(layout, &name)),
         Found::Nothing | Found::Room => Err(no_log(layout)),
@@ -494,7 +495,7 @@ pub(crate) fn last_seq(view: &Arc<LogView>) -> Result<Seq> {
 }
 
 fn search_last_seq(view: &Arc<LogView>) -> Result<Seq> {
-    let Some(last) = view.last_segment().and_then(|number| view.segment(number)) else {
+    let Some(last) = view.last_segment()? else {
         return Ok(0);
     };
     let before = last.first_seq - 1;
@@ -535,23 +536,21 @@ fn search_checkpoint(view: &Arc<LogView>, hint: Lsn) -> Result<Option<Checkpoint
     if hint == Lsn::NONE {
         return Ok(None);
     }
-    let mut number = view.last_segment();
     // From the last segment backwards: each header names the newest CHECKPOINT before it, so at
     // most two segments are walked.
-    if hint != Lsn(u64::MAX) {
-        number = view.segment_with(hint).map(|header| header.segment_number);
-    }
-    while let Some(header) = number.and_then(|number| view.segment(number)) {
+    let mut next = match hint {
+        Lsn(u64::MAX) => view.last_segment()?,
+        hint => view.segment_with(hint)?,
+    };
+    while let Some(header) = next {
         if let Some(found) = checkpoint_in(view, &header)? {
             return Ok(Some(found));
         }
         if header.checkpoint_lsn == Lsn::NONE {
             return Ok(None);
         }
-        let before = view.segment_with(header.checkpoint_lsn);
-        number = before
-            .map(|found| found.segment_number)
-            .filter(|&found| found < header.segment_number);
+        let before = view.segment_with(header.checkpoint_lsn)?;
+        next = before.filter(|found| found.segment_number < header.segment_number);
     }
     Ok(None)
 }
@@ -560,7 +559,7 @@ fn checkpoint_in(view: &Arc<LogView>, header: &SegmentHeader) -> Result<Option<C
     let mut cursor = Cursor::new(Arc::clone(view), header.first_seq - 1, true);
     let mut newest = None;
     let behind = view
-        .segment(header.segment_number + 1)
+        .segment(header.segment_number + 1)?
         .map(|next| next.base_lsn);
     while let Some(entry) = cursor.next()? {
         if behind.is_some_and(|behind| entry.batch_id >= behind) {
@@ -588,11 +587,11 @@ pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchSt
     if batch_id < Lsn::FIRST {
         return Ok(BatchStatus::Absent);
     }
-    let first = view.first_segment().and_then(|number| view.segment(number));
+    let first = view.first_segment()?;
     if first.is_some_and(|first| batch_id < first.base_lsn) {
         return Ok(BatchStatus::Truncated);
     }
-    let Some(header) = view.segment_with(batch_id) else {
+    let Some(header) = view.segment_with(batch_id)? else {
         return Ok(BatchStatus::Absent);
     };
     let number = header.segment_number;
@@ -601,15 +600,20 @@ pub(crate) fn batch_status(view: &Arc<LogView>, batch_id: Lsn) -> Result<BatchSt
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BatchStatus::Truncated),
         Err(error) => return Err(error),
     };
-    match view.limit_of(number) {
-        Limit::Declared(successor) => reader.set_limit(successor.prev_end_lsn),
-        Limit::Undeclared(successor) => reader.set_limit(successor.base_lsn),
-        Limit::End(end) => reader.set_limit(end.lsn),
-        Limit::Gone => return Ok(BatchStatus::Truncated),
+    let limit = view.limit_of(number);
+    if matches!(limit, Limit::Gone) {
+        return Ok(BatchStatus::Truncated);
     }
+    reader.set_limit(limit.lsn(false));
     let last_seq = find_batch(&mut reader, header.first_seq, batch_id)?;
     Ok(match last_seq {
-        None => BatchStatus::Absent,
+        None => match limit {
+            // It may stand behind the damage.
+            Limit::End(End {
+                error: Some(error), ..
+            }) => return Err(error.duplicate()),
+            _ => BatchStatus::Absent,
+        },
         Some(seq) if seq <= view.truncated_seq() => BatchStatus::Truncated,
         Some(_) => BatchStatus::Committed,
     })

@@ -4,8 +4,9 @@
 //! headers, and, where one can't be used, why. Reads only.
 
 use super::control_file::{read_control, read_control_damaged, ControlFound};
-use super::layout::{is_known_name, segment_name, segment_number, Layout};
-use crate::error::{Error, ErrorKind, Place, Result};
+use super::layout::{is_known_name, segment_number, Layout};
+use super::segments::{missing, read_header, unusable, Segments};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::Seq;
 use crate::vfs::{DirEntry, Vfs};
@@ -23,8 +24,8 @@ pub(crate) struct Unusable {
 #[derive(Debug)]
 pub(crate) struct Survey {
     pub(crate) control: ControlFound,
-    /// Headers of the usable segments, from the first up to the first that can't be used.
-    pub(crate) segments: BTreeMap<u64, SegmentHeader>,
+    /// The segments, from the first up to the first that can't be used.
+    pub(crate) segments: Segments,
     /// The first segment that is missing or can't be used. Those behind it were not looked at.
     pub(crate) unusable: Option<Unusable>,
     /// Smallest number that belongs to the log.
@@ -72,18 +73,32 @@ fn room_or_foreign(entries: Vec<DirEntry>) -> Found {
     foreign.map_or(Found::Room, |entry| Found::Foreign(entry.name))
 }
 
+/// Which headers to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Headers {
+    /// That of the last segment, if the names and the control file are as they should be; else all. What
+    /// is wrong with another one is found by who needs it.
+    Last,
+    All,
+}
+
 /// Looks at the directory. An error is one of reading; damage is part of the answer.
-pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
-    survey_as(vfs, layout, false)
+pub(crate) fn survey(vfs: &dyn Vfs, layout: &Layout, headers: Headers) -> Result<Found> {
+    survey_as(vfs, layout, headers, false)
 }
 
 /// Like [`survey`], for who takes what there is: a header or a control file that can't be read, and a lone
 /// file that is no segment, are taken for damaged ones.
 pub(crate) fn survey_damaged(vfs: &dyn Vfs, layout: &Layout) -> Result<Found> {
-    survey_as(vfs, layout, true)
+    survey_as(vfs, layout, Headers::All, true)
 }
 
-fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Found> {
+fn survey_as(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    headers: Headers,
+    any_is_damaged: bool,
+) -> Result<Found> {
     let entries = match vfs.list(layout.dir()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -105,13 +120,13 @@ fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Fou
                 first_segment: newest.first_segment,
                 last_segment: newest.last_segment,
                 truncated_seq: newest.truncated_seq,
-                unusable: Some(missing(
+                unusable: Some(Unusable::missing(
                     layout,
                     newest.first_segment.min(newest.last_segment),
                     "the control file names it",
                 )),
                 control,
-                segments: BTreeMap::new(),
+                segments: Segments::default(),
                 retired: Vec::new(),
             })));
         }
@@ -130,7 +145,7 @@ fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Fou
             .copied()
             .filter(|&number| number < first_segment)
             .collect(),
-        segments: BTreeMap::new(),
+        segments: Segments::default(),
         unusable: None,
         control,
     };
@@ -138,12 +153,18 @@ fn survey_as(vfs: &dyn Vfs, layout: &Layout, any_is_damaged: bool) -> Result<Fou
     match found.control.newest {
         Some(newest) if newest.last_segment < first_segment => {
             let why = "the control file names it and a greater one as the first";
-            found.unusable = Some(missing(layout, newest.last_segment, why));
+            found.unusable = Some(Unusable::missing(layout, newest.last_segment, why));
         }
-        _ => found.judge_headers(vfs, layout, &numbers, any_is_damaged)?,
+        _ => {
+            let is_judged =
+                headers == Headers::Last && found.judge_last_header(vfs, layout, &numbers);
+            if !is_judged {
+                found.judge_headers(vfs, layout, &numbers, any_is_damaged)?;
+            }
+        }
     }
     if found.control.newest.is_none() {
-        if let Some(header) = found.segments.values().next() {
+        if let Some(header) = found.segments.headers().next() {
             found.truncated_seq = header.first_seq - 1;
         }
     }
@@ -179,7 +200,36 @@ pub(crate) fn usable_segments(
         .collect())
 }
 
+impl Unusable {
+    fn missing(layout: &Layout, number: u64, why: &str) -> Unusable {
+        Unusable {
+            number,
+            error: missing(layout, number, why),
+        }
+    }
+}
+
 impl Survey {
+    /// Takes the segments as their names say, and of the headers reads the last one. False if that is not
+    /// enough to tell that nothing is wrong: then each has to be looked at.
+    fn judge_last_header(&mut self, vfs: &dyn Vfs, layout: &Layout, numbers: &[u64]) -> bool {
+        let expected = self.first_segment..=self.last_segment;
+        let Some(control) = self.control.newest else {
+            return false;
+        };
+        if !numbers.iter().copied().eq(expected) {
+            return false;
+        }
+        match read_header(vfs, layout, self.last_segment, Some(&control.log_id)) {
+            Ok(header) => {
+                self.segments = Segments::unread(numbers.iter().copied());
+                self.segments.insert(header);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Opens the segments in order and stops at the first that can't be used.
     fn judge_headers(
         &mut self,
@@ -195,9 +245,7 @@ impl Survey {
                 break;
             }
             match self.judge_header(vfs, layout, number) {
-                Ok(header) => {
-                    self.segments.insert(number, header);
-                }
+                Ok(()) => {}
                 Err(error) => match error.kind() {
                     // A lone file that is no segment makes no log, and a newer log is not a
                     // damaged one: both are the answer to the whole question.
@@ -205,11 +253,8 @@ impl Survey {
                     ErrorKind::NotALog if lone => return Err(error),
                     ErrorKind::Io if !any_is_damaged => return Err(error),
                     ErrorKind::NotALog | ErrorKind::Corrupt | ErrorKind::Io => {
-                        let place = error.place().clone();
-                        self.unusable = Some(Unusable {
-                            number,
-                            error: error.into_kind(ErrorKind::Corrupt, "row M").at(place),
-                        });
+                        let error = unusable(error);
+                        self.unusable = Some(Unusable { number, error });
                         return Ok(());
                     }
                     _ => return Err(error),
@@ -219,57 +264,17 @@ impl Survey {
         }
         // A control file can name a first segment beyond all that there are.
         if expected <= self.last_segment || self.segments.is_empty() {
-            self.unusable = Some(missing(layout, expected, "segments around it are there"));
+            let why = "segments around it are there";
+            self.unusable = Some(Unusable::missing(layout, expected, why));
         }
         Ok(())
     }
 
-    fn judge_header(&self, vfs: &dyn Vfs, layout: &Layout, number: u64) -> Result<SegmentHeader> {
-        let (_, header) = super::segment_file::open_segment(vfs, layout, number)?;
-        let log_id = match (&self.control.newest, self.segments.values().next()) {
-            (Some(control), _) => control.log_id,
-            (None, Some(first)) => first.log_id,
-            (None, None) => header.log_id,
-        };
-        let refuse = |what: String| {
-            Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("{}: {what}", segment_name(number)),
-            )
-            .at(Place {
-                path: Some(layout.segment(number)),
-                segment: number,
-                ..Place::default()
-            }))
-        };
-        if header.log_id != log_id {
-            return refuse(format!(
-                "it belongs to another log: id {}, expected {}",
-                hex(&header.log_id),
-                hex(&log_id)
-            ));
-        }
-        if let Some(before) = self.segments.get(&(number - 1)) {
-            if header.prev_end_lsn < before.base_lsn {
-                return refuse(format!(
-                    "prev_end_lsn {} lies before the segment that it follows, which begins at {}",
-                    header.prev_end_lsn, before.base_lsn
-                ));
-            }
-            if header.first_seq < before.first_seq {
-                return refuse(format!(
-                    "first_seq {} is smaller than that of the segment that it follows, {}",
-                    header.first_seq, before.first_seq
-                ));
-            }
-            if header.application_id != before.application_id {
-                return refuse(format!(
-                    "application id {}, expected {}",
-                    header.application_id, before.application_id
-                ));
-            }
-        }
-        Ok(header)
+    fn judge_header(&mut self, vfs: &dyn Vfs, layout: &Layout, number: u64) -> Result<()> {
+        let first = self.segments.headers().next().map(|header| header.log_id);
+        let log_id = self.control.newest.map(|control| control.log_id).or(first);
+        let header = read_header(vfs, layout, number, log_id.as_ref())?;
+        self.segments.take(layout, header)
     }
 
     /// The identity of the log, from the control file or the first segment.
@@ -277,25 +282,7 @@ impl Survey {
         self.control
             .newest
             .map(|control| control.log_id)
-            .or_else(|| self.segments.values().next().map(|header| header.log_id))
+            .or_else(|| self.segments.headers().next().map(|header| header.log_id))
             .unwrap_or_default()
     }
-}
-
-fn missing(layout: &Layout, number: u64, why: &str) -> Unusable {
-    let place = Place {
-        path: Some(layout.segment(number)),
-        segment: number,
-        ..Place::default()
-    };
-    let message = format!("row M: {} is missing: {why}", segment_name(number));
-    Unusable {
-        number,
-        error: Error::new(ErrorKind::Corrupt, message).at(place),
-    }
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

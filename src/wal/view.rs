@@ -14,6 +14,7 @@ use super::replay::rebuild::DamagedHeader;
 use super::replay::segment_reader::SegmentReader;
 use super::report::RecoveryReport;
 use super::segment_file::open_segment;
+use super::segments::{missing, read_header, unusable, Known, Segments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::lsn::{Lsn, Seq};
@@ -37,6 +38,18 @@ pub(crate) struct End {
     pub(crate) torn: bool,
     /// Nothing is accepted at `lsn`: the error that a reader gets on arriving there.
     pub(crate) error: Option<Arc<Error>>,
+}
+
+impl End {
+    /// The end of a log that goes on behind damage.
+    fn refused(error: Error) -> End {
+        End {
+            lsn: Lsn(u64::MAX),
+            raw_lsn: Lsn(u64::MAX),
+            torn: false,
+            error: Some(Arc::new(error)),
+        }
+    }
 }
 
 /// How far a segment may be read.
@@ -69,7 +82,7 @@ impl Limit {
 /// The state that the writer publishes and cursors read, under one short lock.
 #[derive(Debug)]
 struct State {
-    segments: BTreeMap<u64, SegmentHeader>,
+    segments: Segments,
     end: End,
     truncated_seq: Seq,
     /// Generation of the control file when it was last looked at (readers only).
@@ -101,7 +114,7 @@ impl LogView {
     pub(crate) fn of_writer(
         vfs: Arc<dyn Vfs>,
         layout: Layout,
-        segments: BTreeMap<u64, SegmentHeader>,
+        segments: Segments,
         end_lsn: Lsn,
         truncated_seq: Seq,
     ) -> LogView {
@@ -185,18 +198,12 @@ impl LogView {
 
     /// Number from which on nothing in segment `number` is part of the log, for who reads beyond
     /// the places that headers declare.
-    pub(crate) fn seq_end_of(&self, number: u64) -> Seq {
-        let declared = matches!(self.limit_of(number), Limit::Declared(_));
-        let next = self.segment_after(number).filter(|_| !declared);
-        let next = next.filter(|_| self.salvaged.is_some());
-        next.map_or(Seq::MAX, |header| header.first_seq)
-    }
-
-    /// The first segment with a number greater than `number`.
-    pub(crate) fn segment_after(&self, number: u64) -> Option<SegmentHeader> {
-        let state = self.state();
-        let mut behind = state.segments.range(number + 1..);
-        behind.next().map(|(_, header)| header.clone())
+    pub(crate) fn seq_end_of(&self, number: u64) -> Result<Seq> {
+        if self.salvaged.is_none() || matches!(self.limit_of(number), Limit::Declared(_)) {
+            return Ok(Seq::MAX);
+        }
+        let next = self.segment_after(number)?;
+        Ok(next.map_or(Seq::MAX, |header| header.first_seq))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -213,65 +220,126 @@ impl LogView {
         self.state().truncated_seq
     }
 
-    pub(crate) fn segment(&self, number: u64) -> Option<SegmentHeader> {
-        self.state().segments.get(&number).cloned()
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.state().segments.numbers().collect()
     }
 
-    pub(crate) fn first_segment(&self) -> Option<u64> {
-        self.state().segments.keys().next().copied()
+    /// Asks for something that headers say. Those that have not been read are, and then it is asked again.
+    fn ask<T>(&self, question: impl Fn(&State) -> Known<T>) -> Result<T> {
+        loop {
+            let answer = question(&self.state());
+            let unread = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(unread) => unread,
+            };
+            match self.read_header(unread.number) {
+                Err(_) if unread.optional => self.state().segments.refuse(unread.number),
+                read => read?,
+            }
+        }
     }
 
-    pub(crate) fn last_segment(&self) -> Option<u64> {
-        self.state().segments.keys().next_back().copied()
+    /// Like [`ask`](Self::ask), for a header.
+    fn header(
+        &self,
+        question: impl Fn(&Segments) -> Known<Option<&SegmentHeader>>,
+    ) -> Result<Option<SegmentHeader>> {
+        self.ask(|state| Ok(question(&state.segments)?.cloned()))
     }
 
-    pub(crate) fn segments(&self) -> Vec<SegmentHeader> {
-        self.state().segments.values().cloned().collect()
+    /// Reads the header of a segment of which only the number was known. The lock is not held meanwhile:
+    /// the writer publishes under it.
+    fn read_header(&self, number: u64) -> Result<()> {
+        let log_id = {
+            let state = self.state();
+            let last = state.segments.headers().next_back();
+            last.map(|header| header.log_id)
+        };
+        let found = read_header(self.vfs.as_ref(), &self.layout, number, log_id.as_ref());
+        let header = match found {
+            Ok(header) => header,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => {
+                    // Who writes truncates first and deletes then.
+                    self.refresh_retention()?;
+                    if self.state().segments.contains(number) {
+                        let why = "segments around it are there";
+                        return Err(missing(&self.layout, number, why));
+                    }
+                    return Ok(());
+                }
+                ErrorKind::NotALog | ErrorKind::Corrupt => return Err(unusable(error)),
+                _ => return Err(error),
+            },
+        };
+        let mut state = self.state();
+        if state.segments.contains(number) {
+            state
+                .segments
+                .take(&self.layout, header)
+                .map_err(unusable)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn segment(&self, number: u64) -> Result<Option<SegmentHeader>> {
+        self.header(|segments| segments.get(number))
+    }
+
+    /// The first segment whose header has been read: what all segments have in common can be asked of it.
+    pub(crate) fn known_segment(&self) -> Option<SegmentHeader> {
+        self.state().segments.headers().next().cloned()
+    }
+
+    pub(crate) fn first_segment(&self) -> Result<Option<SegmentHeader>> {
+        self.header(Segments::first)
+    }
+
+    pub(crate) fn last_segment(&self) -> Result<Option<SegmentHeader>> {
+        self.header(Segments::last)
+    }
+
+    /// The first segment with a number greater than `number`.
+    pub(crate) fn segment_after(&self, number: u64) -> Result<Option<SegmentHeader>> {
+        self.header(|segments| segments.after(number))
+    }
+
+    /// The segment in which the record behind `seq` stands or will stand.
+    pub(crate) fn segment_for(&self, seq: Seq) -> Result<Option<SegmentHeader>> {
+        self.header(|segments| segments.for_record_behind(seq))
+    }
+
+    /// The last segment that begins with the record behind `seq`, or before it.
+    pub(crate) fn segment_up_to(&self, seq: Seq) -> Result<Option<SegmentHeader>> {
+        self.header(|segments| segments.last_up_to(seq))
+    }
+
+    /// The segments that begin behind record `seq`.
+    pub(crate) fn segments_behind(&self, seq: Seq) -> Result<Vec<SegmentHeader>> {
+        self.ask(|state| state.segments.behind(seq))
+    }
+
+    /// The segment whose LSNs include `lsn`, if one does.
+    pub(crate) fn segment_with(&self, lsn: Lsn) -> Result<Option<SegmentHeader>> {
+        self.header(|segments| segments.with_lsn(lsn))
     }
 
     /// How far segment `number` may be read, as of one moment: a rotation between two looks would
     /// make the end of the log pass for the end of a segment that has a successor.
-    pub(crate) fn limit_of(&self, number: u64) -> Limit {
-        let state = self.state();
-        if let Some(successor) = state.segments.get(&(number + 1)) {
-            if self.damaged.contains_key(&(number + 1)) {
-                return Limit::Undeclared(successor.clone());
-            }
-            return Limit::Declared(successor.clone());
-        }
-        match state.segments.keys().next() {
-            Some(&first) if first > number => Limit::Gone,
-            _ => Limit::End(state.end.clone()),
-        }
-    }
-
-    /// The segment in which the record after `after_seq` stands or will stand.
     ///
-    /// Segments before it with the same first_seq hold no committed record, but perhaps others,
-    /// and are read too: what a raw cursor shows must not depend on where a record was committed.
-    pub(crate) fn segment_for(&self, after_seq: Seq) -> Option<SegmentHeader> {
-        let state = self.state();
-        let wanted = after_seq.saturating_add(1);
-        let mut headers = state.segments.values().rev();
-        let found = headers.find(|header| header.first_seq <= wanted);
-        let first_seq = found.map(|header| header.first_seq);
-        headers
-            .take_while(|header| Some(header.first_seq) == first_seq)
-            .last()
-            .or(found)
-            .or_else(|| state.segments.values().next())
-            .cloned()
-    }
-
-    /// The segment whose LSNs include `lsn`, if one does.
-    pub(crate) fn segment_with(&self, lsn: Lsn) -> Option<SegmentHeader> {
-        let state = self.state();
-        state
-            .segments
-            .values()
-            .rev()
-            .find(|header| header.base_lsn <= lsn)
-            .cloned()
+    /// Where the header of the next one can't be used, everything up to there can be read, and what is
+    /// wrong with it is the error on arriving.
+    pub(crate) fn limit_of(&self, number: u64) -> Limit {
+        let limit = self.ask(|state| {
+            let first = state.segments.first_number();
+            Ok(match state.segments.get(number + 1)?.cloned() {
+                Some(next) if self.damaged.contains_key(&(number + 1)) => Limit::Undeclared(next),
+                Some(next) => Limit::Declared(next),
+                None if first.is_some_and(|first| first > number) => Limit::Gone,
+                None => Limit::End(state.end.clone()),
+            })
+        });
+        limit.unwrap_or_else(|error| Limit::End(End::refused(error)))
     }
 
     /// Writer: everything below `lsn` is acknowledged.
@@ -283,14 +351,14 @@ impl LogView {
 
     /// Writer: a new last segment.
     pub(crate) fn publish_segment(&self, header: SegmentHeader) {
-        self.state().segments.insert(header.segment_number, header);
+        self.state().segments.insert(header);
     }
 
     /// Writer: records up to `truncated_seq` and segments below `first_segment` are gone.
     pub(crate) fn publish_truncation(&self, truncated_seq: Seq, first_segment: u64) {
         let mut state = self.state();
         state.truncated_seq = truncated_seq;
-        state.segments.retain(|&number, _| number >= first_segment);
+        state.segments.drop_below(first_segment);
     }
 
     /// Looks again whether there is more to read. Costs nothing for a writer's handle.
@@ -300,13 +368,13 @@ impl LogView {
         }
         let (watch, was_live, generation, last, log_id) = {
             let state = self.state();
-            let last = state.segments.last_key_value();
+            let last = state.segments.headers().next_back();
             (
                 Arc::clone(&state.watch),
                 state.writer_live,
                 state.control_generation,
-                last.map_or(0, |(number, _)| *number),
-                last.map_or([0; 16], |(_, header)| header.log_id),
+                last.map_or(0, |header| header.segment_number),
+                last.map_or([0; 16], |header| header.log_id),
             )
         };
         let (vfs, layout) = (self.vfs.as_ref(), &self.layout);
@@ -346,9 +414,7 @@ impl LogView {
         if let Some(control) = control.newest {
             let mut state = self.state();
             state.truncated_seq = state.truncated_seq.max(control.truncated_seq);
-            state
-                .segments
-                .retain(|&number, _| number >= control.first_segment);
+            state.segments.drop_below(control.first_segment);
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl Catalog {
         progress: &mut Progress<'_>,
     ) -> Result<(Vec<Stored>, Option<Follower>)> {
         let view = self.wal.view();
-        let first_segment = view.segments().into_iter().next();
+        let first_segment = view.first_segment()?;
         let begin = first_segment.map_or(0, |header| header.base_lsn.0);
         let watch = Watch {
             total: view.end().lsn.0.saturating_sub(begin),
@@ -179,7 +179,7 @@ impl Catalog {
     /// Cuts a part at the segments that begin in it.
     fn cut(&self, whole: Part) -> Result<Vec<Part>> {
         let mut parts = vec![whole];
-        for header in self.wal.view().segments() {
+        for header in self.wal.view().segments_behind(whole.place.end_seq)? {
             let begin = header.first_seq.saturating_sub(1);
             let Some(last) = parts.last_mut() else {
                 break;

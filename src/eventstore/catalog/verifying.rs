@@ -105,7 +105,7 @@ impl Catalog {
             Stored::Run(run) => Some(run.as_ref()),
             Stored::Memory(_) => None,
         });
-        let first_segment = self.wal.view().segments().into_iter().next();
+        let first_segment = self.wal.view().first_segment()?;
         let begin = first_segment.map_or(0, |header| header.base_lsn.0);
         let mut told = Told {
             progress,

@@ -356,8 +356,10 @@ fn judge_segments(
 ) -> Result<Judgement> {
     let evidence = outside_evidence(vfs, layout, survey);
     let mut end = None;
-    let last = survey.segments.last_key_value().map(|(number, _)| *number);
-    for (&number, header) in &survey.segments {
+    // Of the headers of segments that are not judged not all have been read.
+    let last = survey.segments.last_number();
+    for header in survey.segments.headers() {
+        let number = header.segment_number;
         let is_last = Some(number) == last && survey.unusable.is_none();
         if !is_last && extent != Extent::Whole {
             continue;
@@ -368,7 +370,7 @@ fn judge_segments(
         }
         let (file, _) = open_segment(vfs, layout, number)?;
         let mut reader = SegmentReader::new(file, layout.segment(number), header.clone());
-        let successor = survey.segments.get(&(number + 1));
+        let successor = survey.segments.get(number + 1).ok().flatten();
         if is_last {
             return Ok(judge_last(survey, &mut reader, evidence, extent));
         }

@@ -22,7 +22,7 @@ use crate::wal::layout::{segment_name, Layout};
 use crate::wal::replay::segment_reader::SegmentReader;
 use crate::wal::report::{RecoveryReport, RepairReport, Verdict};
 use crate::wal::segment_file::{discard, open_segment, prepare_segment, publish_segment};
-use crate::wal::survey::{segment_numbers, survey, usable_segments, Found, Survey};
+use crate::wal::survey::{segment_numbers, survey, usable_segments, Found, Headers, Survey};
 use crate::wal::view::no_log;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub(crate) fn repair(
     let mut before: Option<RecoveryReport> = None;
     let mut side = None;
     for _ in 0..ROUNDS_MAX {
-        let found = match survey(vfs, layout)? {
+        let found = match survey(vfs, layout, Headers::All)? {
             Found::Log(found) => *found,
             Found::Nothing | Found::Room | Found::Foreign(_) => return Err(no_log(layout)),
         };
@@ -88,7 +88,7 @@ fn cut(
     let Some((number, closed)) = last_good_place(vfs, layout, found, judgement)? else {
         return begin_later(vfs, layout, found, &numbers, aside);
     };
-    let Some(last) = found.segments.get(&number) else {
+    let Ok(Some(last)) = found.segments.get(number) else {
         return Err(Error::new(ErrorKind::Internal, "repair without a segment"));
     };
     for &dropped in numbers.iter().filter(|&&n| n >= number) {
@@ -146,9 +146,10 @@ fn last_good_place(
     if let Some(walked) = &judgement.walked {
         return Ok(Some((walked.stop.segment, walked.closed)));
     }
-    let Some((&number, header)) = found.segments.last_key_value() else {
+    let Some(header) = found.segments.headers().next_back() else {
         return Ok(None);
     };
+    let number = header.segment_number;
     let (file, _) = open_segment(vfs, layout, number)?;
     let mut reader = SegmentReader::new(file, layout.segment(number), header.clone());
     let walked = walk(&mut reader, header.first_seq);

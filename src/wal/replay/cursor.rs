@@ -145,7 +145,7 @@ impl Cursor {
             return false;
         };
         let looked = self.view.look_again();
-        looked.is_ok()
-            && self.view.segment(standing.number).as_ref() != Some(standing.reader.header())
+        let found = looked.and_then(|()| self.view.segment(standing.number));
+        found.is_ok_and(|found| found.as_ref() != Some(standing.reader.header()))
     }
 }

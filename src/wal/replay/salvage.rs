@@ -115,7 +115,7 @@ impl Cursor {
             .map_or(Lsn::NONE, |standing| standing.reader.lsn());
         let mut behind = number;
         self.standing = None;
-        while let Some(header) = self.view.segment_after(behind) {
+        while let Ok(Some(header)) = self.view.segment_after(behind) {
             behind = header.segment_number;
             if self.stand_in(&header).is_ok() {
                 break;

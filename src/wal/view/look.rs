@@ -12,7 +12,7 @@ use crate::vfs::Vfs;
 use crate::wal::layout::Layout;
 use crate::wal::recovery::judge::{decode_tail, judge, silent, Extent};
 use crate::wal::report::{EvidenceSource, RecoveryReport, Verdict};
-use crate::wal::survey::{survey, Found, Survey};
+use crate::wal::survey::{survey, Found, Headers, Survey};
 use std::sync::Arc;
 
 /// How often a look is repeated when the writer changes the directory under it.
@@ -49,7 +49,7 @@ fn look_once(vfs: &dyn Vfs, layout: &Layout, extent: Extent) -> Result<(State, R
     let watch = Watch::default();
     let live = watch.writer_is_live(vfs, layout)?;
     let page = if live { watch.tail(vfs, layout) } else { None };
-    let found = match survey(vfs, layout)? {
+    let found = match survey(vfs, layout, Headers::Last)? {
         Found::Log(found) => *found,
         Found::Nothing | Found::Room | Found::Foreign(_) => {
             return Err(no_log(layout));
@@ -113,12 +113,7 @@ fn look_at_end(
 ) -> Result<(End, RecoveryReport)> {
     let mut judgement = judge(vfs, layout, found, extent, &mut silent)?;
     let end = match judgement.error.take() {
-        Some(error) => End {
-            lsn: Lsn(u64::MAX),
-            raw_lsn: Lsn(u64::MAX),
-            torn: false,
-            error: Some(Arc::new(error)),
-        },
+        Some(error) => End::refused(error),
         // A live writer without its page: only what it promised on disk is known to be
         // acknowledged.
         None if live => {

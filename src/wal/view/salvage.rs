@@ -11,7 +11,8 @@ use crate::wal::layout::Layout;
 use crate::wal::recovery::judge::{judge, silent, Extent};
 use crate::wal::replay::rebuild::rebuild_headers;
 use crate::wal::report::RecoveryReport;
-use crate::wal::survey::{survey, survey_damaged, usable_segments, Found};
+use crate::wal::segments::Segments;
+use crate::wal::survey::{survey, survey_damaged, usable_segments, Found, Headers};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ impl LogView {
         vfs: Arc<dyn Vfs>,
         layout: Layout,
     ) -> Result<(LogView, RecoveryReport)> {
-        let (surveyed, lone) = match survey(vfs.as_ref(), &layout) {
+        let (surveyed, lone) = match survey(vfs.as_ref(), &layout, Headers::All) {
             // One file that does not begin like a segment, or one whose beginning can't be read: what
             // stands behind may say what it is. Or the control file can't be read.
             Err(error) if matches!(error.kind(), ErrorKind::NotALog | ErrorKind::Io) => {
@@ -62,7 +63,7 @@ impl LogView {
                 evidence_lsn: report.evidence_lsn,
             }),
             state: Mutex::new(State {
-                segments,
+                segments: Segments::read(segments),
                 end: End {
                     lsn: Lsn(u64::MAX),
                     raw_lsn: Lsn(u64::MAX),

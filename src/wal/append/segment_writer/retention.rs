@@ -137,11 +137,12 @@ impl SegmentWriter {
         }
         // An attempt that found the disk full may have noted more than it did.
         let up_to_seq = up_to_seq.max(self.control.current.truncated_seq);
-        let segments = self.view.segments();
-        let first_segment = segments
-            .windows(2)
-            .find(|pair| pair[1].first_seq - 1 > up_to_seq)
-            .map_or(self.header.segment_number, |pair| pair[0].segment_number);
+        let first_segment = match self.view.segment_up_to(up_to_seq) {
+            Ok(found) => found.map_or(self.header.segment_number, |found| found.segment_number),
+            Err(error) => return Alone::refused(error),
+        };
+        let mut retired = self.view.numbers();
+        retired.retain(|&number| number < first_segment);
         let control = Control {
             first_segment,
             truncated_seq: up_to_seq,
@@ -154,11 +155,6 @@ impl SegmentWriter {
             };
         }
         self.view.publish_truncation(up_to_seq, first_segment);
-        let retired: Vec<u64> = segments
-            .iter()
-            .map(|header| header.segment_number)
-            .filter(|&number| number < first_segment)
-            .collect();
         // What can't be deleted now is deleted when the log is opened next: it is no part of the
         // log any more.
         Alone {

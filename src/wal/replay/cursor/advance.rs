@@ -87,7 +87,7 @@ impl Cursor {
                     let message = format!("records up to {truncated_seq} were truncated");
                     return Err(Error::new(ErrorKind::Truncated, message));
                 }
-                let header = self.view.segment_for(self.floor);
+                let header = self.view.segment_for(self.floor)?;
                 if self.salvage.is_some() {
                     self.check_beginning(header.as_ref())?;
                 }

@@ -28,7 +28,7 @@ impl Cursor {
         batch_id: Lsn,
         after_seq: Seq,
     ) -> Result<Option<FrameHeader>> {
-        let Some(header) = self.view.segment_with(batch_id) else {
+        let Some(header) = self.view.segment_with(batch_id)? else {
             return Ok(None);
         };
         let before = self.standing.take();

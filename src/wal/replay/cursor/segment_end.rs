@@ -40,7 +40,7 @@ impl Cursor {
             beyond_end: false,
             number,
             unannounced: self.view.damaged_header(number).is_some(),
-            seq_end: self.view.seq_end_of(number),
+            seq_end: self.view.seq_end_of(number)?,
         });
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Cursor {
             return Ok(false);
         };
         let number = standing.number + 1;
-        match self.view.segment(number) {
+        match self.view.segment(number)? {
             Some(header) => {
                 self.stand_in(&header)?;
                 Ok(true)
@@ -179,7 +179,7 @@ impl Cursor {
             return Err(error.duplicate());
         }
         if let (Some(_), Some(standing)) = (&self.salvage, &self.standing) {
-            if let Some(next) = self.view.segment_after(standing.number) {
+            if let Some(next) = self.view.segment_after(standing.number)? {
                 let damage = self
                     .view
                     .damage_between(standing.number + 1, next.segment_number);
