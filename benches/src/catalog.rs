@@ -92,6 +92,7 @@ const PAIR: &[&str] = &["duralog", "sqlite"];
 pub const DETAILS: &[Row] = &[
     less("p50", "p50", "us", &[]),
     less("p99", "p99", "us", &[]),
+    less("first-tenth", "first_tenth_us", "us", &[]),
     less("syncs", "syncs", "per record", &[]),
     less("written", "written", "B per record", &[]),
     less("rss", "rss", "MiB", &[]),

@@ -20,6 +20,7 @@ use rusqlite::{params, Connection};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Instant;
 
 const BULK: u64 = 1_000;
 const RARE_TYPE: &str = "AccountFrozen";
@@ -569,9 +570,15 @@ pub fn read_streams(
     } else {
         let mut store = open_to_read(contender, &places.fixtures.join("events"), mapped);
         meter.begin();
+        let first_tenth = scale.stream_reads / 10;
+        let begun = Instant::now();
         for n in 0..scale.stream_reads {
             let stream = names.stream(stream_of(n));
             found += latencies.time(|| store.read_stream(stream, &mut sum));
+            if n + 1 == first_tenth {
+                let us = begun.elapsed().as_secs_f64() * 1e6;
+                out.set("first_tenth_us", us / first_tenth as f64);
+            }
         }
         meter.end();
         store.close();
