@@ -76,6 +76,9 @@ PAGE = "src/wal/replay/cursor/page.rs"
 SEGMENT_END = "src/wal/replay/cursor/segment_end.rs"
 FILES = "src/wal/segment_file.rs"
 OPEN = "src/wal/open.rs"
+VIEW = "src/wal/view.rs"
+SURVEY = "src/wal/survey.rs"
+SEGMENTS = "src/wal/segments.rs"
 RESTART = "src/wal/recovery/restart.rs"
 JUDGE = "src/wal/recovery/judge.rs"
 CONTROL = "src/wal/control_file.rs"
@@ -159,6 +162,12 @@ LOG_MUTANTS = (
     Mutant("acknowledged before the write", COMMITTER, "        let ticket = state.ticket;\n", "        let ticket = state.ticket;\n        if state.leading {\n            return Ok(Receipt::default());\n        }\n"),
     Mutant("only the first of a group is told of a failure", GROUP, "Some(error) if index >= self.good =>", "Some(error) if index >= self.good && index == 0 =>", FAULTS),
     Mutant("a group under way counts as an idle moment", HOUSEKEEPER, "if groups != Some(log.groups) {", "if groups.unwrap_or(log.groups) != log.groups {"),
+    Mutant("a missing segment is not looked for", SURVEY, "if !numbers.iter().copied().eq(expected) {", "if numbers.is_empty() && expected.is_empty() {", DAMAGE),
+    Mutant("headers are believed in any order", SEGMENTS, "            check_order(layout, before, &header)?;\n", "            let _ = check_order(layout, before, &header);\n", DAMAGE),
+    Mutant("a header of another log is taken", SEGMENTS, "match log_id.filter(|log_id| header.log_id != **log_id) {", "match log_id.filter(|_| false) {", DAMAGE),
+    Mutant("what stands in a damaged segment is looked for before it", SEGMENTS, "Some((&number, Entry::Refused)) => self.get(number),", "Some((_, Entry::Refused)) => Ok(found),"),
+    Mutant("one damaged header ends every search", SEGMENTS, "                optional: true,\n", "                optional: false,\n", DAMAGE),
+    Mutant("a damaged header behind hides the segment before it", VIEW, "limit.unwrap_or_else(|error| Limit::End(End::refused(error)))", "limit.unwrap_or(Limit::Gone)", DAMAGE),
     Mutant("salvage wants the control file whole", CONTROL, "Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))", "read_slot(file.as_ref(), slot, bytes)", DAMAGE),
     Mutant("nobody is woken", LOCK, "            committer.slots[groups.trailing_zeros() as usize].notify_all();\n", ""),
     Mutant("no thread is woken to lead", LOCK, "            committer.slots[slot].notify_one();\n", "            let _ = slot;\n"),

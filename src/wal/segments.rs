@@ -117,7 +117,7 @@ impl Segments {
         }
     }
 
-    /// The first one in `range`, or the last one, that can be used as far as is known.
+    /// The first one of `range` that can be used, as far as is known.
     fn usable<'a>(
         mut range: impl Iterator<Item = (&'a u64, &'a Entry)>,
     ) -> Known<Option<&'a SegmentHeader>> {
@@ -198,8 +198,8 @@ impl Segments {
         Ok(found)
     }
 
-    /// The segment whose LSNs include `lsn`, if one does. Not one behind which a header was passed over: that
-    /// one may begin before `lsn`.
+    /// The segment whose LSNs include `lsn`, if one does. Where a header behind it was passed over, that one
+    /// is needed, since it may begin before `lsn`.
     pub(crate) fn with_lsn(&self, lsn: Lsn) -> Known<Option<&SegmentHeader>> {
         let found = self.last_not_above(lsn.0, |header| header.base_lsn.0)?;
         let behind = found.map_or(Bound::Unbounded, |found| Excluded(found.segment_number));
