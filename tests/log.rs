@@ -6,7 +6,9 @@ mod differential;
 
 use differential::compare_with_python;
 use duralog::vfs::sim::{Call, SimDisk};
-use duralog::{Cursor, Durability, EntryKind, OpenHow, Record, SyncMode, Wal, WalOptions};
+use duralog::{
+    BatchStatus, Cursor, Durability, EntryKind, OpenHow, Receipt, Record, SyncMode, Wal, WalOptions,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -153,6 +155,31 @@ fn truncation_is_remembered_and_numbers_go_on() {
     assert_eq!(all(&wal, 0).len(), 1);
     drop(wal);
     compare_with_python(&[path]);
+}
+
+/// Opening reads the last header alone. The others are asked for after their segments are gone.
+#[test]
+fn a_reader_is_told_of_segments_that_were_truncated_before_it_looked_at_them() {
+    let disk = SimDisk::new(1);
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        ..WalOptions::default()
+    };
+    let writer = Wal::open_on(Arc::new(disk.clone()), "/log", &options).unwrap();
+    let value = vec![1; 10_000];
+    let append = |_| writer.append(Record::put(b"k", &value), Durability::AsOpened);
+    let receipts: Vec<Receipt> = (0..60).map(|n| append(n).unwrap()).collect();
+    let readers: Vec<Wal> = (0..4).map(|_| open_on(&disk, OpenHow::ReadOnly)).collect();
+    writer.truncate(45).unwrap();
+    let [status, batches, stat, checkpoint] = readers.try_into().unwrap();
+
+    let gone = status.batch_status(receipts[1].batch_id).unwrap();
+    assert_eq!(gone, BatchStatus::Truncated);
+    let there = status.batch_status(receipts[50].batch_id).unwrap();
+    assert_eq!(there, BatchStatus::Committed);
+    assert_eq!(next_seqs(&mut batches.cursor(0).unwrap())[0], 46);
+    assert_eq!(stat.stat().unwrap().last_seq, 60);
+    assert!(checkpoint.last_checkpoint().unwrap().is_none());
 }
 
 #[test]

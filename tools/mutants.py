@@ -168,6 +168,7 @@ LOG_MUTANTS = (
     Mutant("what stands in a damaged segment is looked for before it", SEGMENTS, "Some((&number, Entry::Refused)) => self.get(number),", "Some((_, Entry::Refused)) => Ok(found),"),
     Mutant("one damaged header ends every search", SEGMENTS, "                optional: true,\n", "                optional: false,\n", DAMAGE),
     Mutant("a damaged header behind hides the segment before it", VIEW, "limit.unwrap_or_else(|error| Limit::End(End::refused(error)))", "limit.unwrap_or(Limit::Gone)", DAMAGE),
+    Mutant("a segment that was truncated counts as missing", VIEW, "                    self.refresh_retention()?;\n                    if self.state()", "                    if self.state()"),
     Mutant("salvage wants the control file whole", CONTROL, "Ok(read_slot(file.as_ref(), slot, bytes).unwrap_or(0))", "read_slot(file.as_ref(), slot, bytes)", DAMAGE),
     Mutant("nobody is woken", LOCK, "            committer.slots[groups.trailing_zeros() as usize].notify_all();\n", ""),
     Mutant("no thread is woken to lead", LOCK, "            committer.slots[slot].notify_one();\n", "            let _ = slot;\n"),

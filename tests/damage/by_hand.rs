@@ -2,6 +2,7 @@
 
 use super::forged::mend;
 use super::*;
+use duralog::{BatchStatus, Receipt};
 
 /// The oracle's rule once more, spelled out: in the default mode each record is promised by the
 /// frame behind it, so all but the last are acknowledged beyond doubt.
@@ -148,6 +149,59 @@ fn a_segment_whose_header_cannot_be_read_is_salvaged() {
             "{gaps:?}"
         );
     }
+}
+
+/// Whoever asks for what may stand in a segment with a damaged header is told of the damage, not that there
+/// is nothing; and behind it the log goes on, for appends, reading and truncation.
+#[test]
+fn a_log_is_used_behind_a_segment_whose_header_is_damaged() {
+    let disk = SimDisk::new(8);
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        ..WalOptions::default()
+    };
+    let wal = open(&disk, &options).unwrap();
+    let value = vec![7; 10_000];
+    let append = |wal: &Wal| wal.append(Record::put(b"k", &value), Durability::AsOpened);
+    let receipts: Vec<Receipt> = (0..40).map(|_| append(&wal).unwrap()).collect();
+    drop(wal);
+    let name = Path::new(LOG).join(segment_name(3));
+    let header = SegmentHeader::decode(&disk.read_file(&name).unwrap()).unwrap();
+    let mut image = disk.image();
+    image.corrupt(&name, 100, b"?").unwrap();
+    let disk = SimDisk::from_image(&image, 1);
+
+    let wal = open(&disk, &options).unwrap();
+    let new = append(&wal).unwrap();
+    let mut statuses = [0; 2];
+    for receipt in receipts.iter().chain([&new]) {
+        match wal.batch_status(receipt.batch_id) {
+            Ok(BatchStatus::Committed) => statuses[0] += 1,
+            Err(error) => {
+                assert_eq!(
+                    (error.kind(), error.place().segment),
+                    (ErrorKind::Corrupt, 3)
+                );
+                statuses[1] += 1;
+            }
+            status => panic!("{status:?} of {}", receipt.batch_id),
+        }
+    }
+    // Of segments 2, the end of which that header would have told, and 3 it is not known.
+    assert!(statuses[0] > 20 && statuses[1] < 20, "{statuses:?}");
+
+    let (found, error) = records(wal.cursor(0).unwrap());
+    assert_eq!(found.last().unwrap().seq, header.first_seq - 1);
+    assert_eq!(error.unwrap().place().segment, 3);
+    let (found, error) = records(wal.cursor(30).unwrap());
+    assert_eq!((found.len(), error.is_none()), (11, true));
+    assert_eq!(verify(&disk).unwrap().row, "M");
+
+    wal.truncate(30).unwrap();
+    let (found, error) = records(wal.cursor(0).unwrap());
+    assert_eq!((found.len(), error.is_none()), (11, true));
+    drop(wal);
+    assert_eq!(verify(&disk).unwrap().row, "Z");
 }
 
 /// The control file can't be read, or one slot of it: that is an error for who wants to be sure of the end,
