@@ -20,6 +20,7 @@ use duralog::vfs::os::RealDisk;
 use duralog::vfs::sim::{errno, Call, Fault, FaultPlan, SimDisk};
 use duralog::{Durability, ErrorKind, OpenHow, SyncMode, WalOptions};
 use std::collections::{BTreeSet, HashSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
@@ -319,6 +320,83 @@ fn opening_reads_no_more_after_many_records_without_events() {
     }
     let least = read.iter().min().copied().unwrap_or(0);
     assert!(read.iter().all(|&count| count < 3 * least + 60), "{read:?}");
+}
+
+/// Opening does not look at the headers of older segments. A damaged one is told by opening, or by every
+/// question about what stands there: nothing is ever said to be missing, or to be something else.
+#[test]
+fn what_stands_behind_a_damaged_header_is_refused_and_never_missing() {
+    const EVENTS: u64 = 8_000;
+    let disk = SimDisk::new(1);
+    let store = EventStore::open_on(Arc::new(disk.clone()), "/s", &options(1_000)).unwrap();
+    for first in (0..EVENTS).step_by(100) {
+        append(&store, first, 100);
+    }
+    let segments = store.wal().stat().unwrap().segment_count;
+    store.close().unwrap();
+    let (sound, mut tally) = (disk.image(), [0; 3]);
+    for (number, with_index) in (1..=segments).flat_map(|n| [(n, true), (n, false)]) {
+        let mut image = sound.clone();
+        let name = format!("/s/{number:020}.wal");
+        image.corrupt(&name, 100, b"?").unwrap();
+        if !with_index {
+            for path in sound.paths() {
+                if path.starts_with("/s/index/") {
+                    image.remove(path);
+                }
+            }
+        }
+        let disk: Arc<SimDisk> = Arc::new(SimDisk::from_image(&image, 1));
+        let refused = |error: duralog::Error| {
+            let place = (error.kind(), error.place().segment);
+            assert_eq!(place, (ErrorKind::Corrupt, number), "{error}");
+        };
+        for options in [options(1_000), reading(1_000)] {
+            let store = match EventStore::open_on(disk.clone(), "/s", &options) {
+                Err(error) => {
+                    refused(error);
+                    tally[0] += 1;
+                    continue;
+                }
+                Ok(store) => store,
+            };
+            assert!(with_index && number < segments);
+            for position in 1..=EVENTS {
+                match store.event_at(position) {
+                    Ok(page) => {
+                        assert_eq!(page.get(0).unwrap().position, position);
+                        tally[1] += 1;
+                    }
+                    Err(error) => {
+                        refused(error);
+                        tally[2] += 1;
+                    }
+                }
+            }
+            let mut reader = store.read(Read::default()).unwrap();
+            let mut next = 1;
+            let error = loop {
+                match reader.next_page(100) {
+                    Ok(count) => assert!(!count.is_empty(), "the end"),
+                    Err(error) => break error,
+                }
+                for event in reader.page().iter() {
+                    assert_eq!(event.position, next);
+                    next += 1;
+                }
+            };
+            refused(error);
+            store.close().unwrap();
+        }
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "{segments} segments: {} refused to be opened, {} events read, {} refused",
+        tally[0],
+        tally[1],
+        tally[2]
+    );
+    assert!(tally.iter().all(|&count| count > 10), "{tally:?}");
 }
 
 #[test]
