@@ -1,7 +1,7 @@
 //! What a log's directory holds, before anything is walked: FORMAT.md sections 12.1 and 12.2.
 //!
-//! Takes a directory; hands on the control file, the segments that belong to the log with their
-//! headers, and, where one can't be used, why. Reads only.
+//! Takes a directory; hands on the control file, the segments that belong to the log with the headers
+//! that were asked for, and, where one can't be used, why. Reads only.
 
 use super::control_file::{read_control, read_control_damaged, ControlFound};
 use super::layout::{is_known_name, segment_number, Layout};
