@@ -819,4 +819,29 @@ mod tests {
         let report = store.verify_index(&mut |_, _| true).unwrap();
         assert_eq!(report.damaged_run_count, 0, "{report:?}");
     }
+
+    /// No question reads such a block, and the next merge leaves it out; but the file is not what was written.
+    #[test]
+    fn a_damaged_block_that_nothing_leads_to_is_found() {
+        let disk = SimDisk::new(1);
+        let (store, path, mut bytes) = small(&disk);
+        drop(store);
+        let count = bytes.len() / LEN;
+        bytes[72..76].copy_from_slice(&(count as u32 + 1).to_le_bytes());
+        bytes.resize((count + 1) * LEN, 0);
+        let mut image = disk.image();
+        image.write(&path, &bytes).unwrap();
+        let disk = SimDisk::from_image(&image, 2);
+        put_sealed(&disk, &path, &bytes[32..40], 0, &bytes[..LEN]);
+        put_sealed(&disk, &path, &bytes[32..40], count, &bytes[count * LEN..]);
+        let verify = |disk: &SimDisk| {
+            let store = open(disk, limits());
+            assert_eq!(store.stat().unwrap().run_count, 1);
+            store.verify_index(&mut |_, _| true).unwrap().first_damage
+        };
+        assert!(verify(&disk).is_none());
+        disk.corrupt(&path, (count * LEN + 100) as u64, b"?")
+            .unwrap();
+        assert_eq!(verify(&disk).unwrap().block, count as u64);
+    }
 }
