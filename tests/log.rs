@@ -3,14 +3,19 @@
 
 #[path = "common/differential.rs"]
 mod differential;
+#[path = "common/watched.rs"]
+mod watched;
 
 use differential::compare_with_python;
 use duralog::vfs::sim::{Call, SimDisk};
 use duralog::{
-    BatchStatus, Cursor, Durability, EntryKind, OpenHow, Receipt, Record, SyncMode, Wal, WalOptions,
+    BatchStatus, Cursor, Durability, EntryKind, Lsn, OpenHow, Receipt, Record, SyncMode, Wal,
+    WalOptions,
 };
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{mpsc, Arc, OnceLock, Weak};
+use std::time::Duration;
+use watched::Watched;
 
 fn all(wal: &Wal, after: u64) -> Vec<(u64, Vec<u8>, Vec<u8>)> {
     let mut cursor = wal.cursor(after).unwrap();
@@ -180,6 +185,44 @@ fn a_reader_is_told_of_segments_that_were_truncated_before_it_looked_at_them() {
     assert_eq!(next_seqs(&mut batches.cursor(0).unwrap())[0], 46);
     assert_eq!(stat.stat().unwrap().last_seq, 60);
     assert!(checkpoint.last_checkpoint().unwrap().is_none());
+}
+
+/// A question makes an old header be read, and while that is read another thread appends.
+#[test]
+fn no_append_waits_until_a_header_is_read() {
+    let disk = SimDisk::new(1);
+    let options = WalOptions {
+        segment_bytes_max: 64 << 10,
+        ..WalOptions::default()
+    };
+    let wal = Wal::open_on(Arc::new(disk.clone()), "/log", &options).unwrap();
+    let value = vec![1; 10_000];
+    for _ in 0..20 {
+        wal.append(Record::put(b"k", &value), Durability::AsOpened)
+            .unwrap();
+    }
+    drop(wal);
+
+    let opened: Arc<OnceLock<Weak<Wal>>> = Arc::default();
+    let (sender, appended) = mpsc::channel();
+    let of_disk = Arc::clone(&opened);
+    let watched = Watched::opening(Arc::new(disk), move |path| {
+        let wal = of_disk.get().and_then(Weak::upgrade);
+        let Some(wal) = wal.filter(|_| path.ends_with("00000000000000000001.wal")) else {
+            return;
+        };
+        let (begun, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            let receipt = wal.append(put("a", "b"), Durability::AsOpened);
+            let _ = begun.send(receipt.unwrap().seq);
+        });
+        let _ = sender.send(done.recv_timeout(Duration::from_secs(10)));
+    });
+    let wal = Arc::new(Wal::open_on(Arc::new(watched), "/log", &options).unwrap());
+    opened.set(Arc::downgrade(&wal)).unwrap();
+    let first = wal.batch_status(Lsn::FIRST).unwrap();
+    assert_eq!(first, BatchStatus::Committed);
+    assert_eq!(appended.try_recv().unwrap(), Ok(21));
 }
 
 #[test]

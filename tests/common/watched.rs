@@ -1,5 +1,5 @@
 //! A disk that a test looks over the shoulder of: how many calls read how much, which threads write
-//! which files; and a test may hold a write up, or do something inside it.
+//! which files; and a test may hold a write or an opening up, or do something inside it.
 
 #![allow(dead_code, reason = "each test uses its part of it")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// Called before each write, with the path of the file and how many bytes are to be written.
 type OnWrite = dyn Fn(&Path, usize) + Send + Sync;
+
+/// Called before each file is opened, with its path.
+type OnOpen = dyn Fn(&Path) + Send + Sync;
 
 /// What was read so far, by all files of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,7 @@ struct Seen {
     bytes: AtomicU64,
     opened: AtomicU64,
     on_write: Option<Box<OnWrite>>,
+    on_open: Option<Box<OnOpen>>,
 }
 
 /// See the module.
@@ -76,6 +80,21 @@ impl Watched {
         }
     }
 
+    /// Calls `on_open` before a file is opened.
+    pub(crate) fn opening(
+        disk: Arc<dyn Vfs>,
+        on_open: impl Fn(&Path) + Send + Sync + 'static,
+    ) -> Watched {
+        let seen = Seen {
+            on_open: Some(Box::new(on_open)),
+            ..Seen::default()
+        };
+        Watched {
+            seen: Arc::new(seen),
+            ..Watched::new(disk)
+        }
+    }
+
     /// The same disk with threads of the library's own, whatever it says of them.
     pub(crate) fn with_threads(self) -> Watched {
         Watched {
@@ -102,6 +121,9 @@ impl fmt::Debug for Watched {
 impl Vfs for Watched {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.seen.opened.fetch_add(1, Ordering::SeqCst);
+        if let Some(on_open) = &self.seen.on_open {
+            on_open(path);
+        }
         Ok(Arc::new(WatchedFile {
             file: self.disk.open(path, mode)?,
             path: path.to_owned(),
